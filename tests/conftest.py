@@ -1,0 +1,113 @@
+"""Fixtures: `world` is a small world that a test may change, `prune` runs main.py in it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sandbox import Call, Faults, Sandbox, World, rhcos_json
+
+MAIN = Path(__file__).parent.parent / "main.py"
+PROMISED = {"bootimage", "pinned", "young build", "another account's", "another release's", "undated build"}
+
+REGIONS = ["us-east-1", "cn-hangzhou"]
+OLD_BOOTIMAGE = "410.84.202201251210-0"
+BOOTIMAGE = "410.84.202207061638-0"
+PUBLIC_BUILD = "410.84.202203010900-0"
+PRIVATE_BUILD = "410.84.202205171530-0"
+BUILD_WITHOUT_IMAGES = "410.84.202206021115-0"
+
+
+@dataclass
+class Run:
+    """A run of main.py: what it printed and left, and what the services saw of it."""
+
+    status: int
+    output: str
+    folder: Path
+    sandbox: Sandbox
+
+    @property
+    def record(self) -> Any:
+        return json.loads((self.folder / "deleted_images.json").read_text())
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "aliyun_pruner.log").read_text()
+
+    def calls(self, service: str, what: str = "") -> list[Call]:
+        """The requests to a service, those whose path or operation contains `what`."""
+        return [call for call in self.sandbox.calls if call.service == service and what in call.what]
+
+    def line(self, *words: str) -> str:
+        """The one line of output that contains all these words."""
+        lines = [line for line in self.output.splitlines() if all(word in line for word in words)]
+        assert len(lines) == 1, f"{len(lines)} lines with {words} in:\n{self.output}"
+        return lines[0]
+
+
+class Prune:
+    """Runs main.py in the world, in a folder of its own, and checks after each run what no run may ever do."""
+
+    def __init__(self, world: World, folder: Path) -> None:
+        self.world = world
+        self.folder = folder
+        self.faults = Faults()
+
+    def __call__(self, *args: str, env: Mapping[str, str | None] = {}) -> Run:
+        with Sandbox(self.world, self.faults) as sandbox:
+            result = subprocess.run(
+                [sys.executable, str(MAIN), *(args or ["4.10"])],
+                cwd=self.folder,
+                env={name: value for name, value in {**sandbox.environment(), **env}.items() if value is not None},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+        check_promises(self.world)
+        assert sandbox.leaks == []
+        assert "Traceback" not in result.stdout
+        return Run(result.returncode, result.stdout, self.folder, sandbox)
+
+    def write_record(self, content: str | dict[str, Any]) -> Path:
+        path = self.folder / "deleted_images.json"
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        return path
+
+
+def check_promises(world: World) -> None:
+    """Nothing that must stay is deleted, made private or tagged `false`; the deleted was tagged and private before."""
+    for image in world.images.values():
+        if image.kind in PROMISED:
+            assert image.deleted_at is None, image
+            assert image.tags.get("bootimage") != "false" or image.kind == "bootimage", image
+            assert image.public or not image.was_public, image
+        if image.deleted_at is not None:
+            assert image.tags["bootimage"] == "false", image
+            assert not image.public, image
+
+
+@pytest.fixture
+def world() -> World:
+    """4.10 with two bootimages and three builds that never became one, in two regions."""
+    world = World()
+    world.add_commit(rhcos_json(None, (), ""))
+    world.add_bootimage(OLD_BOOTIMAGE, REGIONS)
+    world.add_bootimage(BOOTIMAGE, REGIONS)
+    world.add_build(PUBLIC_BUILD, REGIONS, public=True)
+    world.add_build(PRIVATE_BUILD, REGIONS)
+    world.add_build(BUILD_WITHOUT_IMAGES)
+    return world
+
+
+@pytest.fixture
+def prune(world: World, tmp_path: Path) -> Prune:
+    return Prune(world, tmp_path)
