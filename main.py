@@ -192,11 +192,14 @@ class Stop(threading.Event):
 class Progress:
     """How far the current phase is; a line every ten seconds, and when the run is interrupted."""
 
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.begin("starting", 0, "steps")
+
     def begin(self, phase: str, total: int, unit: str) -> None:
         self.phase, self.total, self.unit = phase, total, unit
         self.done = self.failures = 0
         self.started = self.reported = time.monotonic()
-        self.lock = threading.Lock()
 
     def advance(self, count: int = 1) -> None:
         with self.lock:
@@ -549,11 +552,11 @@ def find_builds(web: Web, directories: Sequence[str]) -> dict[str, list[str]]:
         raise Refusal("the store has no builds.json for this release; nothing was changed: check the release")
     for directory, listing in listings.items():
         try:
-            for build in listing["builds"]:
-                builds.setdefault(as_text(build["id"]), []).extend(
-                    f"{STORE}/{directory}/{build['id']}/{architecture}/meta.json"
+            for build, architectures in builds_in(listing):
+                builds.setdefault(build, []).extend(
+                    f"{STORE}/{directory}/{build}/{architecture}/meta.json"
                     for architecture in ECS_ARCHITECTURES
-                    if architecture in build["arches"]
+                    if architecture in architectures
                 )
         except (KeyError, TypeError):
             raise Refusal(
@@ -562,10 +565,12 @@ def find_builds(web: Web, directories: Sequence[str]) -> dict[str, list[str]]:
     return builds
 
 
-def as_text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!a:.60} is not a string")
-    return value
+def builds_in(listing: Any) -> Iterator[tuple[str, list[str]]]:
+    """ID and architectures of each build in a builds.json: `{"builds": [{"id": ..., "arches": ["x86_64"]}]}`."""
+    for build in listing["builds"]:
+        if not isinstance(build["id"], str) or not isinstance(build["arches"], list):
+            raise TypeError(f"{build!a:.60} is not a build")
+        yield build["id"], build["arches"]
 
 
 def dated_builds(builds: dict[str, list[str]], release: str) -> dict[str, list[str]]:
@@ -651,7 +656,7 @@ class Ecs:
             raise EcsError("DescribeImages answered in an unknown form") from None
         if total != len(images):
             raise EcsError(f"DescribeImages listed {len(images)} images of {total}")
-        return {id: image for id, image in images.items() if id in ids}
+        return images
 
     def tag(self, ids: Sequence[str], value: str) -> None:
         """Tag at most 50 images `bootimage=value`. One unknown ID fails the whole call."""
@@ -749,17 +754,27 @@ class LostError(EcsError):
 def ecs_failure(operation: str, error: Exception) -> EcsError:
     if isinstance(error, ServerException):
         code, status = str(error.get_error_code()), error.get_http_status()
-        message = f"{operation}: {code} ({one_line(error.get_error_msg())})"
+        message = f"{operation}: {code} ({shortened(one_line(error.get_error_msg()))})"
         if code.startswith("Throttling"):
             return ThrottledError(message, code)
         return LostError(message, code) if status >= 500 else EcsError(message, code)
     if isinstance(error, ClientException) and error.get_error_code() != "SDK.HttpError":
-        return EcsError(f"{operation}: {one_line(error)}")
-    return LostError(f"{operation}: {type(error).__name__} {one_line(error)}")
+        return EcsError(f"{operation}: {shortened(one_line(error))}")
+    return LostError(f"{operation}: {lost_how(error)}")
+
+
+def lost_how(error: Exception) -> str:
+    """What the SDK says of a lost connection, less the URL of thousands of characters that comes before the cause."""
+    text = one_line(error.get_error_msg()) if isinstance(error, ClientException) else f"{error!r}"
+    cause = re.search(r"\(Caused by (.+)\)$", text)
+    return shortened(cause[1] if cause else text)
 
 
 def one_line(text: object) -> str:
-    line = " ".join(str(text).split())
+    return " ".join(str(text).split())
+
+
+def shortened(line: str) -> str:
     return line if len(line) <= 300 else f"{line[:300]}..."
 
 
@@ -967,24 +982,25 @@ def load_record(path: str) -> Record:
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise Refusal(f"the record {path} cannot be read: {error.strerror}") from None
-    except (KeyError, TypeError, ValueError) as error:
+        raise Refusal(f"the record {path} cannot be read: {error.strerror}; give another --filename") from None
+    except ValueError as error:
         raise Refusal(
-            f"{path} is not a record of this program ({error!r}): repair it, or give another --filename"
+            f"{path} is not a record of this program: {error}; repair it, or give another --filename"
         ) from None
     return record
 
 
-def check_record(record: Any) -> None:
+def check_record(record: object) -> None:
+    """ValueError unless this is a record."""
     if not isinstance(record, dict):
-        raise TypeError("not an object")
+        raise ValueError("not an object")
     for build, entries in record.items():
-        if not isinstance(entries, list):
-            raise TypeError(f"{build!a:.60} has no list")
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise ValueError(f"{build!a:.60} is not a list of objects")
         for entry in entries:
-            as_image(build, entry["region"], entry["image"])
-            if not isinstance(entry["deleted"], bool):
-                raise TypeError(f"deleted is neither true nor false in {build!a:.60}")
+            as_image(build, entry.get("region"), entry.get("image"))
+            if not isinstance(entry.get("deleted"), bool):
+                raise ValueError(f"an entry of {build!a:.60} does not say whether it is deleted")
 
 
 def images_to_retry(record: Record, builds: Collection[str]) -> list[Image]:
@@ -1188,7 +1204,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--log-to-file", default="aliyun_pruner.log", help="Filename to record all log output to")
     parser.add_argument("release", type=release_number, help="OCP release to operate on")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if os.path.realpath(args.filename) == os.path.realpath(args.log_to_file):
+        parser.error("--filename and --log-to-file are the same file")
+    return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
-from sandbox import Call, Faults, Sandbox, World, rhcos_json
+from sandbox import (
+    GITHUB_TOKEN,
+    KEY_ID,
+    OTHER_KEY_ID,
+    OTHER_SECRET,
+    SECRET,
+    Call,
+    Faults,
+    Sandbox,
+    World,
+    rhcos_json,
+)
 
 MAIN = Path(__file__).parent.parent / "main.py"
 PROMISED = {"bootimage", "pinned", "young build", "another account's", "another release's", "undated build"}
@@ -52,30 +67,61 @@ class Run:
         return lines[0]
 
 
+class Started:
+    """main.py under way."""
+
+    def __init__(self, process: subprocess.Popen[str], folder: Path, sandbox: Sandbox) -> None:
+        self.process = process
+        self.folder = folder
+        self.sandbox = sandbox
+
+    def wait_until(self, condition: Callable[[Sandbox], object]) -> None:
+        deadline = time.monotonic() + 30
+        while not condition(self.sandbox):
+            assert self.process.poll() is None, self.process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
+    def finish(self, timeout: float = 120) -> Run:
+        """Wait for the end, and check what no run may ever do."""
+        output, _ = self.process.communicate(timeout=timeout)
+        run = Run(self.process.returncode, output, self.folder, self.sandbox)
+        check_promises(self.sandbox.world)
+        check_secrets(run)
+        assert "Traceback" not in output
+        assert self.sandbox.leaks == []
+        return run
+
+
 class Prune:
-    """Runs main.py in the world, in a folder of its own, and checks after each run what no run may ever do."""
+    """Runs main.py in the world, in a folder of its own."""
 
     def __init__(self, world: World, folder: Path) -> None:
         self.world = world
         self.folder = folder
         self.faults = Faults()
+        self.clock_speed = 1.0
 
     def __call__(self, *args: str, env: Mapping[str, str | None] = {}) -> Run:
-        with Sandbox(self.world, self.faults) as sandbox:
-            result = subprocess.run(
+        with self.started(*args, env=env) as started:
+            return started.finish()
+
+    @contextlib.contextmanager
+    def started(self, *args: str, env: Mapping[str, str | None] = {}) -> Iterator[Started]:
+        with Sandbox(self.world, self.faults, self.clock_speed) as sandbox:
+            process = subprocess.Popen(
                 [sys.executable, str(MAIN), *(args or ["4.10"])],
                 cwd=self.folder,
                 env={name: value for name, value in {**sandbox.environment(), **env}.items() if value is not None},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
-                timeout=120,
-                check=False,
             )
-        check_promises(self.world)
-        assert sandbox.leaks == []
-        assert "Traceback" not in result.stdout
-        return Run(result.returncode, result.stdout, self.folder, sandbox)
+            with process:
+                try:
+                    yield Started(process, self.folder, sandbox)
+                finally:
+                    process.kill()
 
     def write_record(self, content: str | dict[str, Any]) -> Path:
         path = self.folder / "deleted_images.json"
@@ -93,6 +139,15 @@ def check_promises(world: World) -> None:
         if image.deleted_at is not None:
             assert image.tags["bootimage"] == "false", image
             assert not image.public, image
+
+
+def check_secrets(run: Run) -> None:
+    """No secret in the output, nor in any file that the run left, not even in the encoding of a URL."""
+    texts = [run.output] + [path.read_text(errors="replace") for path in run.folder.rglob("*") if path.is_file()]
+    for text in map(unquote, texts):
+        for secret in (KEY_ID, SECRET, OTHER_KEY_ID, OTHER_SECRET, GITHUB_TOKEN):
+            assert secret not in text
+        assert not run.sandbox.ecs.signatures.intersection(re.findall(r"[A-Za-z0-9+/]{27}=", text))
 
 
 @pytest.fixture

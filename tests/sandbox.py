@@ -84,6 +84,8 @@ BOOTIMAGES = {
     "410.84.202210040010-0": REGIONS,
 }
 
+CLOCK_START = time.time()
+
 STATUSES = ("Creating", "Waiting", "Available", "UnAvailable", "CreateFailed", "Deprecated")
 
 # A meta.json is 100 to 300 KB, most of it the list of packages.
@@ -149,6 +151,11 @@ def rhcos_json(build: str | None, regions: Iterable[str], directory: str, host: 
             },
         }
     return {"stream": "rhcos", "metadata": {"last-modified": "2022-10-04T12:44:03Z"}, "architectures": architectures}
+
+
+def sandbox_clock(speed: float) -> Callable[[], float]:
+    """A clock like time.time, that goes so many times faster."""
+    return lambda: CLOCK_START + (time.time() - CLOCK_START) * speed
 
 
 class World:
@@ -292,12 +299,25 @@ class Answer(NamedTuple):
 
 
 class Call(NamedTuple):
-    """A request as a service saw it: `what` is the path, `where` the host; for ECS the operation and the region."""
+    """A request as a service saw it: `what` is the path, `where` the host; for ECS the operation and the region.
+
+    The status is 0 where the connection was lost; `at` is when it came, by the sandbox's clock.
+    """
 
     service: str
     what: str
     where: str
     status: int
+    at: float
+
+
+class Refused(Exception):
+    """An ECS operation is answered by an error code."""
+
+    def __init__(self, status: int, code: str, message: str = "The request was refused.") -> None:
+        super().__init__(code)
+        body = {"RequestId": "00000000-0000-0000-0000-000000000000", "Code": code, "Message": message}
+        self.answer = Answer(status, body)
 
 
 @dataclass
@@ -310,22 +330,14 @@ class Faults:
     lost_before: float = 0.0  # connection lost, not carried out
     lost_after: float = 0.0  # carried out, connection lost
     answers: dict[str, Answer] = field(default_factory=dict)  # by URL, of GitHub and the store
-    refusals: dict[tuple[str, str], Answer] = field(default_factory=dict)  # by operation and image ID
+    refusals: dict[tuple[str, str], Refused] = field(default_factory=dict)  # by operation and image ID, "" for all
     dead_hosts: set[str] = field(default_factory=set)  # refused by the proxy
     latency: dict[str, float] = field(default_factory=dict)  # seconds by service, by ECS region or by "connection"
     calls_a_minute: int | None = None  # for each region and operation; more are throttled until the next minute
+    throttled_operations: set[str] = field(default_factory=set)  # never carried out
     listing_lag: float = 0.0  # seconds that a deleted image stays listed
-
-
-def refusal(status: int, code: str, message: str = "The request was refused.") -> Answer:
-    body = {"RequestId": "00000000-0000-0000-0000-000000000000", "Code": code, "Message": message}
-    return Answer(status, body)
-
-
-class Refused(Exception):
-    def __init__(self, status: int, code: str, message: str = "The request was refused.") -> None:
-        super().__init__(code)
-        self.answer = refusal(status, code, message)
+    lose_first_answer: set[str] = field(default_factory=set)  # of these operations; they are carried out
+    cut_first_answer: set[str] = field(default_factory=set)  # half of it, of paths that end so
 
 
 class GitHub:
@@ -390,6 +402,7 @@ class Ecs:
         self.faults = faults
         self.clock = clock
         self.nonces: set[str] = set()
+        self.signatures: set[str] = set()
         self.calls_in_minute: Counter[tuple[str, str, int]] = Counter()
         self.images: dict[tuple[str, str], Image] = {}
         self.operations = {
@@ -424,6 +437,7 @@ class Ecs:
         if query["SignatureNonce"] in self.nonces:
             raise Refused(400, "SignatureNonceUsed")
         self.nonces.add(query["SignatureNonce"])
+        self.signatures.add(query["Signature"])
         secrets = {KEY_ID: SECRET, OTHER_KEY_ID: OTHER_SECRET}
         if query["AccessKeyId"] not in secrets:
             raise Refused(
@@ -435,6 +449,8 @@ class Ecs:
         return query["AccessKeyId"]
 
     def throttle(self, region: str, operation: str) -> None:
+        if operation in self.faults.throttled_operations:
+            raise Refused(400, "Throttling", "Request was denied due to request throttling.")
         if self.faults.calls_a_minute is None:
             return
         minute = region, operation, int(self.clock() // 60)
@@ -447,7 +463,7 @@ class Ecs:
         image = self.world.images.get(id)
         if image is None or image.region != region or not (image.owner == account or image.public):
             return None
-        if image.deleted_at is not None and self.clock() >= image.deleted_at + self.faults.listing_lag:
+        if image.deleted_at is not None and self.clock() - image.deleted_at >= self.faults.listing_lag:
             return None
         return image
 
@@ -465,6 +481,7 @@ class Ecs:
         statuses = query.get("Status", "Available").split(",")
         if not 1 <= size <= 100 or page < 1 or len(ids) > 100 or not set(statuses) <= set(STATUSES):
             raise Refused(400, "InvalidParameter")
+        self.refuse_by_fault("DescribeImages", ids)
         visible = (self.find(account, query["RegionId"], id) for id in dict.fromkeys(ids or self.world.images))
         listed = [image for image in visible if image and image.status in statuses]
         if "ImageOwnerAlias" in query:
@@ -512,9 +529,9 @@ class Ecs:
         return {}
 
     def refuse_by_fault(self, operation: str, ids: Iterable[str]) -> None:
-        for id in ids:
-            if answer := self.faults.refusals.get((operation, id)):
-                raise Refused(answer.status, answer.body["Code"], answer.body["Message"])
+        for id in ("", *ids):
+            if (operation, id) in self.faults.refusals:
+                raise self.faults.refusals[operation, id]
 
 
 def as_described(image: Image, account: str) -> dict[str, Any]:
@@ -541,16 +558,18 @@ def signature(to_sign: str, secret: str) -> str:
 class Sandbox:
     """The services behind a proxy on loopback, in a thread; a context manager.
 
+    With a `clock_speed` of 60, minutes pass in seconds, for the services and for the command.
     `calls` lists every request, `handshakes` counts TLS handshakes by host, `leaks` names what should not have been
     sent where it was sent.
     """
 
-    def __init__(self, world: World, faults: Faults | None = None) -> None:
+    def __init__(self, world: World, faults: Faults | None = None, clock_speed: float = 1) -> None:
         self.world = world
         self.faults = faults or Faults()
+        self.clock_speed = clock_speed
         self.github = GitHub(world)
         self.store = Store(world)
-        self.ecs = Ecs(world, self.faults, time.time)
+        self.ecs = Ecs(world, self.faults, sandbox_clock(clock_speed))
         self.calls: list[Call] = []
         self.handshakes: Counter[str] = Counter()
         self.leaks: list[str] = []
@@ -582,18 +601,27 @@ class Sandbox:
     def environment(self) -> dict[str, str]:
         """The environment of a command that is to run in this sandbox."""
         inherited = {name: value for name, value in os.environ.items() if name.lower() not in ("no_proxy", "all_proxy")}
-        return inherited | {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "HTTP_PROXY": self.proxy,
-            "HTTPS_PROXY": self.proxy,
-            "http_proxy": self.proxy,
-            "https_proxy": self.proxy,
-            "REQUESTS_CA_BUNDLE": self.ca_file,
-            "ALIBABA_CLOUD_CA_BUNDLE": self.ca_file,
-            "ALIYUN_ACCESS_KEY_ID": KEY_ID,
-            "ALIYUN_ACCESS_KEY_SECRET": SECRET,
-            "GITHUB_TOKEN": GITHUB_TOKEN,
+        clock = {
+            "PYTHONPATH": str(Path(__file__).parent / "fast_clock"),
+            "SANDBOX_CLOCK_SPEED": str(self.clock_speed),
+            "SANDBOX_CLOCK_START": str(CLOCK_START),
         }
+        return (
+            inherited
+            | (clock if self.clock_speed != 1 else {})
+            | {
+                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+                "HTTP_PROXY": self.proxy,
+                "HTTPS_PROXY": self.proxy,
+                "http_proxy": self.proxy,
+                "https_proxy": self.proxy,
+                "REQUESTS_CA_BUNDLE": self.ca_file,
+                "ALIBABA_CLOUD_CA_BUNDLE": self.ca_file,
+                "ALIYUN_ACCESS_KEY_ID": KEY_ID,
+                "ALIYUN_ACCESS_KEY_SECRET": SECRET,
+                "GITHUB_TOKEN": GITHUB_TOKEN,
+            }
+        )
 
     # The proxy
 
@@ -609,7 +637,9 @@ class Sandbox:
                 tunnel = self.loop.create_task(self.open_tunnel(connection))
                 tunnels.add(tunnel)
                 tunnel.add_done_callback(tunnels.discard)
-        await self.server.shutdown(0)
+        for tunnel in tunnels:
+            tunnel.cancel()
+        await self.server.shutdown(0.01)  # seconds; 0 would wait for ever
 
     async def open_tunnel(self, connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -623,7 +653,9 @@ class Sandbox:
                 head += received
             method, target = head.decode("latin-1").split(" ")[:2]
             host = target.partition(":")[0]
+            self.under_way["connection"] += 1
             await asyncio.sleep(self.faults.latency.get("connection", 0))
+            self.under_way["connection"] -= 1
             if method != "CONNECT":
                 self.leaks.append(f"plain HTTP: {method} {target}")
             if method != "CONNECT" or host in self.faults.dead_hosts or not service_of(host):
@@ -645,6 +677,7 @@ class Sandbox:
         query = dict(parse_qsl(urlsplit(request.raw_path).query, keep_blank_values=True))
         where = query.get("RegionId", "") if service == "ecs" else request.host
         what = query.get("Action", "") if service == "ecs" else request.path
+        came_at = self.ecs.clock()
         self.note_leaks(request)
         self.under_way[service] += 1
         self.most_under_way[service] = max(self.most_under_way[service], self.under_way[service])
@@ -653,12 +686,21 @@ class Sandbox:
             answer = self.answer_or_fault(service, request, query)
         finally:
             self.under_way[service] -= 1
-        self.calls.append(Call(service, what, where, answer.status if answer else 0))
-        if answer is None:
+        self.calls.append(Call(service, what, where, answer.status if answer else 0, came_at))
+        if answer is None or what in self.faults.lose_first_answer:
+            self.faults.lose_first_answer.discard(what)
             assert request.transport is not None
             request.transport.abort()
             raise asyncio.CancelledError
         body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
+        if what.rpartition("/")[2] in self.faults.cut_first_answer:
+            self.faults.cut_first_answer.discard(what.rpartition("/")[2])
+            assert request.transport is not None
+            request.transport.write(
+                b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body[: len(body) // 2]
+            )
+            request.transport.close()
+            raise asyncio.CancelledError
         return web.Response(status=answer.status, body=body, headers=answer.headers)
 
     def answer_or_fault(self, service: str, request: web.BaseRequest, query: dict[str, str]) -> Answer | None:

@@ -170,7 +170,7 @@ def test_image_whose_name_tells_of_another_build_is_kept(world: World, prune: Pr
     assert run.line(image.id, "411.86.202207150124-0")
 
 
-def test_image_that_the_answer_lists_unasked_is_left_alone(world: World, prune: Prune) -> None:
+def test_image_that_no_build_lists_is_left_alone(world: World, prune: Prune) -> None:
     unknown = world.add_build("410.84.202206080000-0", ["us-east-1"], "another release's")[0]
     del world.metas[f"{world.directory}/{unknown.build}/x86_64"], world.listings[world.directory][0]
     assert prune().status == 0

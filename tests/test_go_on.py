@@ -1,0 +1,173 @@
+"""What keeps some images from being pruned: the rest is pruned, and the next run finishes the job."""
+
+import pytest
+from conftest import BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, Run
+from sandbox import Answer, Refused, World, image_id
+
+FAILING = image_id(PUBLIC_BUILD, "us-east-1")
+META_JSON = f"https://rhcos.mirror.openshift.com/art/storage/releases/rhcos-4.10/{PUBLIC_BUILD}/x86_64/meta.json"
+
+
+def assert_only_these_are_left(run: Run, *ids: str) -> None:
+    world = run.sandbox.world
+    assert run.status == 1
+    assert {image.id for image in world.listed("to be pruned")} == set(ids)
+    for id in ids:
+        assert f"ERROR   {world.images[id].region} {id}" in run.output
+    recorded = {entry["image"]: entry["deleted"] for entries in run.record.values() for entry in entries}
+    assert {id for id, deleted in recorded.items() if not deleted} == set(ids)
+
+
+def assert_next_run_finishes(prune: Prune) -> None:
+    prune.faults.__init__()  # type: ignore[misc]
+    run = prune()
+    assert run.status == 0
+    assert run.sandbox.world.listed("to be pruned") == []
+    assert all(entry["deleted"] for entries in run.record.values() for entry in entries)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "ImageUsingByInstance",
+        "ImageUseShared",
+        "OperationDenied.ImageCopying",
+        "ImageIsImporting",
+        "ImageIsExporting",
+        "ImageIsPublic",
+    ],
+)
+def test_image_that_cannot_be_deleted(prune: Prune, code: str) -> None:
+    prune.faults.refusals["DeleteImage", FAILING] = Refused(403, code, "The image is in use.")
+    run = prune()
+    assert_only_these_are_left(run, FAILING)
+    assert run.line("ERROR", FAILING, code, "The image is in use.")
+    assert_next_run_finishes(prune)
+
+
+def test_image_that_cannot_be_made_private_is_not_deleted(prune: Prune) -> None:
+    prune.faults.refusals["ModifyImageSharePermission", FAILING] = Refused(403, "OperationDenied")
+    run = prune()
+    assert_only_these_are_left(run, FAILING)
+    assert_next_run_finishes(prune)
+
+
+def test_image_that_cannot_be_tagged_is_not_deleted(prune: Prune) -> None:
+    prune.faults.refusals["TagResources", FAILING] = Refused(403, "Forbidden.RAM")
+    run = prune()
+    assert_only_these_are_left(run, FAILING, image_id(PRIVATE_BUILD, "us-east-1"))
+    assert_next_run_finishes(prune)
+
+
+def test_one_unknown_id_in_a_batch_of_tags_fails_alone(world: World, prune: Prune) -> None:
+    for day in range(10, 30):
+        world.add_build(f"410.84.202207{day}0000-0", ["us-east-1"])
+    prune.faults.refusals["TagResources", FAILING] = Refused(404, "InvalidResourceId.NotFound")
+    run = prune()
+    assert_only_these_are_left(run, FAILING)
+    assert len(run.calls("ecs", "TagResources")) < 20
+    assert_next_run_finishes(prune)
+
+
+def test_bootimage_that_cannot_be_tagged(world: World, prune: Prune) -> None:
+    bootimage = image_id(BOOTIMAGE, "us-east-1")
+    prune.faults.refusals["TagResources", bootimage] = Refused(404, "InvalidResourceId.NotFound")
+    run = prune()
+    assert run.status == 1
+    assert run.line("ERROR", bootimage)
+    assert world.listed("to be pruned") == []
+    assert_next_run_finishes(prune)
+
+
+def test_region_that_drops_every_connection(prune: Prune) -> None:
+    prune.faults.dead_hosts.add("ecs.us-east-1.aliyuncs.com")
+    prune.clock_speed = 20
+    run = prune()
+    assert_only_these_are_left(run, FAILING, image_id(PRIVATE_BUILD, "us-east-1"))
+    assert run.line("ERROR", FAILING, "the region does not answer", "Tunnel connection failed")
+    assert_next_run_finishes(prune)
+
+
+def test_region_that_answers_only_errors(prune: Prune) -> None:
+    prune.faults.refusals["DeleteImage", FAILING] = Refused(500, "InternalError")
+    prune.clock_speed = 20
+    run = prune()
+    assert FAILING in {image.id for image in run.sandbox.world.listed("to be pruned")}
+    assert run.status == 1
+    assert_next_run_finishes(prune)
+
+
+def test_region_that_is_slow_to_answer(world: World, prune: Prune) -> None:
+    prune.faults.latency["us-east-1"] = 1.0
+    run = prune()
+    assert run.status == 0
+    assert world.listed("to be pruned") == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(403, b"<Error>"),
+        Answer(404, b""),
+        Answer(200, b'{"aliyun": ['),
+        Answer(200, b"[1]"),
+        Answer(200, {"aliyun": None}),
+        Answer(200, {"aliyun": {"us-east-1": "m-1"}}),
+        Answer(200, {"aliyun": ["m-1"]}),
+        Answer(200, {"aliyun": [{"name": "us-east-1"}]}),
+        Answer(200, {"aliyun": [{"name": "us-east-1", "id": None}]}),
+        Answer(200, {"aliyun": [{"name": "us-east-1", "id": "m-1,m-2"}]}),
+        Answer(200, {"aliyun": [{"name": "evil.example/?", "id": "m-1"}]}),
+        Answer(200, {"aliyun": [{"name": "us-east-1", "id": FAILING}, {"name": "cn-hangzhou", "id": ""}]}),
+    ],
+    ids=lambda answer: f"{answer.status} {answer.body!r:.50}",
+)
+def test_meta_json_that_cannot_be_read(world: World, prune: Prune, answer: Answer) -> None:
+    prune.faults.answers[META_JSON] = answer
+    run = prune()
+    assert run.status == 1
+    assert run.line("ERROR", PUBLIC_BUILD, META_JSON)
+    assert {image.build for image in world.listed("to be pruned")} == {PUBLIC_BUILD}
+    assert PUBLIC_BUILD not in run.record
+    assert_next_run_finishes(prune)
+
+
+def test_build_is_passed_over_when_only_one_of_its_meta_json_cannot_be_read(world: World, prune: Prune) -> None:
+    build = "410.84.202206030000-0"
+    world.add_build(build, REGIONS, arches=["x86_64", "aarch64"])
+    prune.faults.answers[META_JSON.replace(PUBLIC_BUILD, build).replace("x86_64", "aarch64")] = Answer(403)
+    run = prune()
+    assert run.status == 1
+    assert {image.build for image in world.listed("to be pruned")} == {build}
+    assert build not in run.record
+    assert_next_run_finishes(prune)
+
+
+def test_meta_json_of_a_bootimage_that_cannot_be_read(world: World, prune: Prune) -> None:
+    prune.faults.answers[META_JSON.replace(PUBLIC_BUILD, BOOTIMAGE)] = Answer(403)
+    run = prune()
+    assert run.status == 1
+    assert all(image.tags == {"bootimage": "true"} for image in world.images_of(BOOTIMAGE))
+    assert world.listed("to be pruned") == []
+
+
+@pytest.mark.parametrize("answer", [b"[]", b"7", b"{}", b"<html>", b"\xff", b'{"Images": {"Image": [{}]}}'], ids=repr)
+def test_region_whose_listing_has_another_shape(world: World, prune: Prune, answer: bytes) -> None:
+    prune.faults.answers["https://ecs.us-east-1.aliyuncs.com/"] = Answer(200, answer)
+    prune.clock_speed = 20
+    run = prune()
+    assert_only_these_are_left(run, FAILING, image_id(PRIVATE_BUILD, "us-east-1"))
+    assert_next_run_finishes(prune)
+
+
+def test_listing_that_is_not_complete_is_not_taken_for_deletions(world: World, prune: Prune) -> None:
+    listing = {"TotalCount": 4, "Images": {"Image": []}}
+    prune.faults.answers["https://ecs.us-east-1.aliyuncs.com/"] = Answer(200, listing)
+    run = prune()
+    assert_only_these_are_left(run, FAILING, image_id(PRIVATE_BUILD, "us-east-1"))
+    assert_next_run_finishes(prune)
+
+
+def test_failures_of_a_dry_run(prune: Prune) -> None:
+    prune.faults.answers[META_JSON] = Answer(403)
+    assert prune("--dry-run", "4.10").status == 1

@@ -1,0 +1,46 @@
+"""Credentials reach no output. Prune checks that after every run; these runs are those where errors quote them."""
+
+import pytest
+from conftest import PUBLIC_BUILD, Prune
+from sandbox import GITHUB_TOKEN, KEY_ID, SECRET, Refused, image_id
+
+DEBUG = {"DEBUG": "sdk"}
+
+
+def test_debug_run(prune: Prune) -> None:
+    run = prune("--debug", "4.10", env=DEBUG)
+    assert run.status == 0
+    assert "DEBUG   us-east-1 DeleteImage: ok" in run.output
+
+
+@pytest.mark.parametrize("lost", ["lost_before", "lost_after"])
+def test_urls_of_lost_calls(prune: Prune, lost: str) -> None:
+    setattr(prune.faults, lost, 0.5)
+    prune.clock_speed = 20
+    prune("--debug", "4.10", env=DEBUG)
+
+
+def test_urls_of_a_region_that_cannot_be_reached(prune: Prune) -> None:
+    prune.faults.dead_hosts.add("ecs.us-east-1.aliyuncs.com")
+    prune.clock_speed = 20
+    run = prune("--debug", "4.10", env=DEBUG)
+    assert "SDK.HttpError" in run.output or "Tunnel connection failed" in run.output
+
+
+@pytest.mark.parametrize(
+    "env", [{"ALIYUN_ACCESS_KEY_ID": "LTAI5tUnknown"}, {"ALIYUN_ACCESS_KEY_SECRET": "wrong-secret-of-nobody"}]
+)
+def test_errors_of_refused_credentials(prune: Prune, env: dict[str, str]) -> None:
+    run = prune("--debug", "4.10", env=DEBUG | env)
+    assert run.status == 1
+    for secret in env.values():
+        assert secret not in run.output + run.log
+
+
+def test_message_of_the_api_that_quotes_everything(prune: Prune) -> None:
+    message = f"{KEY_ID} {SECRET} {GITHUB_TOKEN} is not authorized"
+    prune.faults.refusals["DeleteImage", ""] = Refused(403, "Forbidden.RAM", message)
+    run = prune("--debug", "4.10")
+    assert "<ALIYUN_ACCESS_KEY_ID> <ALIYUN_ACCESS_KEY_SECRET> <GITHUB_TOKEN> is not authorized" in run.line(
+        "ERROR", image_id(PUBLIC_BUILD, "us-east-1")
+    )
