@@ -37,6 +37,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from enum import Enum
+from functools import partial
 from types import FrameType
 from typing import Any, NamedTuple, TypeVar
 
@@ -77,6 +78,7 @@ PROGRESS_SECONDS = 10
 
 RETRIES = 8
 LONGEST_BACKOFF = 5.0  # seconds; eight retries take about 23 seconds
+LONGEST_RETRY_AFTER = 60.0  # seconds
 RETRY_SECONDS = 60  # A service that answers only by timeouts is given up sooner than after eight retries.
 THROTTLED_MINUTES = 15  # A call that finds no room in so many minutes is given up.
 
@@ -327,7 +329,7 @@ class CappedRetry(Retry):
 
     def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
         seconds = super().get_retry_after(response)
-        return None if seconds is None else min(seconds, LONGEST_BACKOFF)
+        return None if seconds is None else min(seconds, LONGEST_RETRY_AFTER)
 
 
 class Web:
@@ -413,7 +415,7 @@ def find_bootimages(web: Web, release: str) -> tuple[Bootimages, list[str]]:
     A build counts as named wherever its ID stands, for whichever platform or architecture.
     """
     progress.begin("listing", 1, "history")
-    commits = next_result(in_parallel(lambda _: list_commits(web, release), [None], workers=1))
+    commits = next_result(in_parallel(partial(list_commits, web), [release], workers=1))
     documents = fetch_versions(web, commits)
     builds: set[str] = set()
     images: dict[str, Image] = {}

@@ -17,6 +17,7 @@ import base64
 import contextlib
 import hashlib
 import hmac
+import itertools
 import json
 import os
 import random
@@ -209,18 +210,18 @@ class World:
         self.add_commit(rhcos_json(build, regions, directory, host))
         return self.add_build(build, regions, "bootimage", directory, public=True)
 
-    def add_builds_around(self, count: int, regions: Sequence[str], start: datetime, release: str = "") -> None:
-        """Add builds that nobody needs, half a day apart: in turn public, private, and without images."""
+    def add_builds_around(
+        self, count: int, regions: Sequence[str], start: datetime, release: str = "", empty: int = 3
+    ) -> None:
+        """Add builds that nobody needs, half a day apart; every n-th has no images, the others are in turn public."""
         release = release or self.release
+        public = itertools.cycle([True, False])
         for number in range(count):
             build = build_id(release, start + timedelta(hours=12 * number))
-            without_images = number % 3 == 2
-            self.add_build(
-                build,
-                () if without_images else regions,
-                directory=f"releases/rhcos-{release}",
-                public=number % 3 == 0,
-            )
+            if number % empty == empty - 1:
+                self.add_build(build, directory=f"releases/rhcos-{release}")
+            else:
+                self.add_build(build, regions, directory=f"releases/rhcos-{release}", public=next(public))
 
     def images_of(self, build: str) -> list[Image]:
         return [image for image in self.images.values() if image.build == build]

@@ -49,6 +49,7 @@ def test_image_that_cannot_be_made_private_is_not_deleted(prune: Prune) -> None:
     prune.faults.refusals["ModifyImageSharePermission", FAILING] = Refused(403, "OperationDenied")
     run = prune()
     assert_only_these_are_left(run, FAILING)
+    assert len(run.calls("ecs", "DeleteImage")) == 2 * len(REGIONS) - 1
     assert_next_run_finishes(prune)
 
 

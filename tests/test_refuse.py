@@ -117,6 +117,12 @@ def test_list_of_commits_of_another_shape(prune: Prune, commits: object) -> None
     assert_refused(prune, "GitHub", "try again later")
 
 
+def test_next_page_over_plain_http(world: World, prune: Prune) -> None:
+    commits = [{"sha": commit} for commit in world.branches["release-4.10"]]
+    prune.faults.answers[API] = Answer(200, commits, {"Link": f'<{API.replace("https", "http")}?page=2>; rel="next"'})
+    assert_refused(prune, "http://api.github.com")
+
+
 @pytest.mark.parametrize("status", [403, 429])
 def test_budget_of_github_is_spent(prune: Prune, status: int) -> None:
     headers = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "2000000000", "Retry-After": "3000"}

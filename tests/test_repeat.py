@@ -8,7 +8,7 @@ from datetime import datetime
 import pytest
 from conftest import PUBLIC_BUILD, REGIONS, Prune
 from sandbox import REGIONS as ALL_REGIONS
-from sandbox import Faults, Refused, World, image_id, sandbox_clock
+from sandbox import Answer, Faults, Refused, World, image_id, sandbox_clock
 
 WORKERS = 6  # that main.py has for each region
 
@@ -38,6 +38,17 @@ def test_meta_json_that_is_cut_off_is_fetched_again(world: World, prune: Prune) 
     prune.faults.cut_first_answer.add("meta.json")
     assert prune().status == 0
     assert world.listed("to be pruned") == []
+
+
+def test_retry_after_of_the_store_is_honoured_up_to_a_minute(prune: Prune) -> None:
+    url = "https://rhcos.mirror.openshift.com/art/storage/releases/rhcos-4.10/builds.json"
+    prune.faults.answers[url] = Answer(429, b"", {"Retry-After": "3600"})
+    prune.clock_speed = 200
+    run = prune()
+    assert run.status == 1
+    times = [call.at for call in run.calls("store", "builds.json")]
+    assert len(times) == 9
+    assert all(60 <= after - before < 600 for before, after in itertools.pairwise(times))
 
 
 def test_retries_back_off_with_jitter_and_are_bounded(prune: Prune) -> None:
