@@ -144,6 +144,7 @@ class CloudImage(NamedTuple):
 class Fate(Enum):
     DELETED = "deleted"
     GONE = "gone already"
+    MISSING = "bootimage, but not in the account"
     KEPT = "kept"
     FAILED = "failed"
 
@@ -219,7 +220,7 @@ class Progress:
 
     def time_left(self) -> str:
         if not self.done:
-            return ""
+            return ", time left unknown"
         seconds = (time.monotonic() - self.started) / self.done * (self.total - self.done)
         return f", about {timedelta(seconds=round(seconds))} left"
 
@@ -938,8 +939,9 @@ def unconfirmed(ecs: Ecs, images: Sequence[Image]) -> dict[Image, Outcome]:
             pause(seconds)
             images = still_listed(ecs, images)
     except EcsError as error:
-        return {image: failed(image, f"its deletion could not be confirmed: {error}") for image in images}
-    return {image: failed(image, "the cloud still lists it five minutes after its deletion") for image in images}
+        return {image: failed(image, EcsError(f"its deletion could not be confirmed: {error}")) for image in images}
+    still_there = EcsError("the cloud still lists it five minutes after its deletion")
+    return {image: failed(image, still_there) for image in images}
 
 
 def still_listed(ecs: Ecs, images: Sequence[Image]) -> list[Image]:
@@ -959,8 +961,8 @@ def note(ecs: Ecs, image: Image, what: str) -> None:
 def gone(image: Image, bootimages: Bootimages) -> Outcome:
     if image.id in bootimages.images:
         log.warning("%s is a bootimage, and is not in the account", image)
-    else:
-        log.info("%s is gone already", image)
+        return Outcome(Fate.MISSING)
+    log.info("%s is gone already", image)
     return Outcome(Fate.GONE)
 
 
@@ -969,10 +971,10 @@ def kept(image: Image, reason: str) -> Outcome:
     return Outcome(Fate.KEPT, reason)
 
 
-def failed(image: Image, reason: object) -> Outcome:
-    log.error("%s failed: %s", image, reason)
+def failed(image: Image, error: EcsError) -> Outcome:
+    log.error("%s failed: %s", image, error)
     progress.fail()
-    return Outcome(Fate.FAILED, str(reason))
+    return Outcome(Fate.FAILED, error.code or str(error))
 
 
 # Step 7: the record
@@ -1093,8 +1095,7 @@ def run(args: argparse.Namespace) -> int:
     bootimages, directories = find_bootimages(web, args.release)
     builds = dated_builds(find_builds(web, directories), args.release)
     uploads, unread = find_uploads(web, builds_to_read(builds, record, bootimages))
-    for build in bootimages.builds & uploads.keys():
-        bootimages.images.update({image.id: image for image in uploads.pop(build)})
+    bootimages, uploads = set_apart(bootimages, uploads)
 
     retried = images_to_retry(record, builds)
     images = by_region(itertools.chain(bootimages.images.values(), *uploads.values(), retried))
@@ -1104,8 +1105,13 @@ def run(args: argparse.Namespace) -> int:
 
     if not args.dry_run:
         save_record(args.filename, updated_record(record, uploads, outcomes))
-        log.info("the record is in %s", args.filename)
-    return summarize(args, outcomes, len(builds), unread)
+    for line in summarize(args.dry_run, builds, record, bootimages, unread, outcomes):
+        log.info("%s", line)
+    log.info("record: %s%s", args.filename, ", not written by a dry run" if args.dry_run else "")
+    if unread or any(outcome.fate is Fate.FAILED for outcome in outcomes.values()):
+        log.error("not all is done: mend the causes named above, then run the same command again for what is left")
+        return 1
+    return 0
 
 
 def read_credentials() -> tuple[str, str]:
@@ -1126,6 +1132,13 @@ def builds_to_read(builds: dict[str, list[str]], record: Record, bootimages: Boo
         elif build not in record:
             wanted[build] = urls
     return wanted
+
+
+def set_apart(bootimages: Bootimages, uploads: dict[str, list[Image]]) -> tuple[Bootimages, dict[str, list[Image]]]:
+    """The bootimages with all that their builds uploaded, also to regions not in rhcos.json; the other uploads."""
+    named = {image.id: image for build in bootimages.builds for image in uploads.get(build, [])}
+    others = {build: images for build, images in uploads.items() if build not in bootimages.builds}
+    return bootimages._replace(images=bootimages.images | named), others
 
 
 def by_region(images: Iterable[Image]) -> dict[str, list[Image]]:
@@ -1150,15 +1163,44 @@ def prune_regions(
     return outcomes
 
 
-def summarize(args: argparse.Namespace, outcomes: dict[Image, Outcome], builds: int, unread: Sequence[str]) -> int:
-    would_be = "would be " if args.dry_run else ""
-    counts = Counter(outcome.fate for outcome in outcomes.values())
-    log.info(
-        "%d builds of %s listed, %d could not be read; images: %d %sdeleted, %d gone already, %d %skept, %d failed",
-        builds, args.release, len(unread), counts[Fate.DELETED], would_be, counts[Fate.GONE], counts[Fate.KEPT],
-        would_be, counts[Fate.FAILED],
-    )  # fmt: skip
-    return 1 if unread or counts[Fate.FAILED] else 0
+def summarize(
+    dry_run: bool,
+    builds: Collection[str],
+    record: Record,
+    bootimages: Bootimages,
+    unread: Sequence[str],
+    outcomes: dict[Image, Outcome],
+) -> Iterator[str]:
+    """What the run did, or in a dry run would do, line by line."""
+    named = bootimages.builds & set(builds)
+    young = [build for build in builds if is_young(build) and build not in named]
+    known = [build for build in builds if build in record]
+    yield (
+        f"builds: {len(builds)}, of these {len(named)} bootimages, {len(young)} younger than {YOUNG.days} days, "
+        f"{len(known)} on record already, {len(unread)} not readable"
+    )
+    reasons: dict[Fate, Counter[str]] = {fate: Counter() for fate in Fate}
+    failures: dict[str, Counter[str]] = defaultdict(Counter)
+    for image, outcome in outcomes.items():
+        reasons[outcome.fate][outcome.reason] += 1
+        if outcome.fate is Fate.FAILED:
+            failures[image.region][outcome.reason] += 1
+    would_be = "that would be " if dry_run else ""
+    yield f"images {would_be}deleted: {reasons[Fate.DELETED].total()}"
+    yield f"images gone already: {reasons[Fate.GONE].total()}"
+    yield f"images {would_be}kept: {reasons[Fate.KEPT].total()} ({counted(reasons[Fate.KEPT])})"
+    if reasons[Fate.MISSING]:
+        yield f"bootimages that are not in the account: {reasons[Fate.MISSING].total()}"
+    yield f"images failed: {reasons[Fate.FAILED].total()}"
+    for region, of_region in sorted(failures.items()):
+        yield f"  {region}: {counted(of_region)}"
+
+
+def counted(reasons: Counter[str]) -> str:
+    """The reasons with their numbers, the most frequent first."""
+    return ", ".join(
+        f"{count} {reason}" for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    )
 
 
 class RedactingFormatter(logging.Formatter):
@@ -1189,6 +1231,8 @@ def start_log(path: str, debug: bool) -> None:
     # The libraries' own logs quote URLs with key ID and signature; with DEBUG=sdk this one prints them by itself.
     logging.getLogger().addHandler(logging.NullHandler())
     logging.getLogger("aliyunsdkcore.http.http_response").handlers.clear()
+    # From Python 3.12 on, the SDK's vendored urllib3 warns that it sends no server name, and asks for a newer Python.
+    logging.captureWarnings(True)
 
 
 def release_number(text: str) -> str:

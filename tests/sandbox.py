@@ -588,8 +588,10 @@ class Sandbox:
         self.listener.setblocking(False)
         self.proxy = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
         self.loop = asyncio.new_event_loop()
+        self.serving_begun = threading.Event()
         self.thread = threading.Thread(target=self.loop.run_until_complete, args=[self.serve()])
         self.thread.start()
+        self.serving_begun.wait()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -630,6 +632,7 @@ class Sandbox:
         serving = asyncio.current_task()
         assert serving is not None
         self.serving = serving
+        self.serving_begun.set()
         self.server = web.Server(self.handle, access_log=None)
         tunnels = set()
         with contextlib.suppress(asyncio.CancelledError):
@@ -638,9 +641,11 @@ class Sandbox:
                 tunnel = self.loop.create_task(self.open_tunnel(connection))
                 tunnels.add(tunnel)
                 tunnel.add_done_callback(tunnels.discard)
-        for tunnel in tunnels:
-            tunnel.cancel()
         await self.server.shutdown(0.01)  # seconds; 0 would wait for ever
+        unfinished = asyncio.all_tasks() - {serving}
+        for task in unfinished:
+            task.cancel()
+        await asyncio.gather(*unfinished, return_exceptions=True)
 
     async def open_tunnel(self, connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -147,8 +147,9 @@ def test_image_is_tagged_then_made_private_then_deleted(prune: Prune) -> None:
 def test_log_says_what_happened_to_which_image_where(prune: Prune) -> None:
     run = prune()
     assert run.line("us-east-1", image_id(PUBLIC_BUILD, "us-east-1"), PUBLIC_BUILD, "deleted")
-    without_time = "".join(f"{line.split(maxsplit=2)[2]}\n" for line in run.log.splitlines())
-    assert without_time == "".join(f"{line.split(maxsplit=1)[1]}\n" for line in run.output.splitlines())
+    in_file = [line.split(maxsplit=2)[2] for line in run.log.splitlines()]
+    on_stdout = [line.split(maxsplit=1)[1] for line in run.output.splitlines()]
+    assert sorted(in_file) == sorted(on_stdout)
 
 
 def test_record_has_the_format_of_the_original_script(prune: Prune) -> None:

@@ -1,0 +1,40 @@
+"""The README says what is so."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+SHELL_BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+
+
+def test_help_is_what_the_program_prints() -> None:
+    help_block = re.search(r"```text\n(usage: .*?)```", README, re.DOTALL)
+    assert help_block
+    printed = subprocess.run(
+        [sys.executable, str(ROOT / "main.py"), "--help"],
+        env={"COLUMNS": "100", "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert help_block[1] == printed.stdout
+
+
+@pytest.mark.parametrize("block", SHELL_BLOCKS)
+def test_shell_block_parses(block: str) -> None:
+    subprocess.run(["bash", "-n"], input=block, text=True, check=True)
+
+
+def test_there_are_shell_blocks() -> None:
+    assert len(SHELL_BLOCKS) > 5
+
+
+def test_ci_runs_the_test_command() -> None:
+    commands = [line for line in README.splitlines() if "pytest" in line]
+    assert len(commands) == 1
+    assert "grep -m 1 'pytest' README.md" in (ROOT / ".ci" / "run").read_text()
