@@ -106,6 +106,8 @@ REGION = re.compile(r"[a-z]{2,}(-[a-z0-9]+)+")
 IMAGE_ID = re.compile(r"[A-Za-z0-9_-]+")
 DIRECTORY = re.compile(r"/art/storage/([A-Za-z0-9._/-]+)/([^/]+)/([^/]+)/[^/]+$")
 
+BOOTIMAGE = "bootimage"  # the reason to keep an image that the history names
+
 Record = dict[str, list[dict[str, Any]]]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -628,7 +630,7 @@ class Ecs:
     """The ECS API (2014-05-26) of one region, for several threads.
 
     Every call is repeated after a lost connection, a 5xx or a throttling, so each must be safe to repeat. A region that
-    cannot be reached is given up: from then on each call fails at once.
+    does not answer is given up: from then on each call fails at once.
     """
 
     def __init__(self, region: str, key_id: str, secret: str, dry_run: bool) -> None:
@@ -715,10 +717,13 @@ class Ecs:
             except LostError as error:
                 failures += 1
                 first_failure = first_failure or started
-                if failures > RETRIES or time.time() - first_failure > RETRY_SECONDS:
-                    self.given_up = f"the region does not answer: {error}"
-                    raise EcsError(self.given_up) from None
-                pause(backoff(failures))
+                if failures <= RETRIES and time.time() - first_failure <= RETRY_SECONDS:
+                    pause(backoff(failures))
+                    continue
+                if error.code:
+                    raise EcsError(str(error), error.code) from None
+                self.given_up = f"the region does not answer: {error}"
+                raise EcsError(self.given_up) from None
 
     def wait_for_turn(self, operation: str) -> None:
         if stopped.is_set():
@@ -754,7 +759,7 @@ class ThrottledError(EcsError):
 
 
 class LostError(EcsError):
-    """No answer came, or one that says nothing of the call: it may or may not have been carried out."""
+    """No answer came, or, with a code, an error of the server: the call may or may not have been carried out."""
 
 
 def ecs_failure(operation: str, error: Exception) -> EcsError:
@@ -794,9 +799,6 @@ def cloud_image(image: Any) -> CloudImage:
         name=str(image.get("ImageName", "")),
         snapshots=tuple(disk["SnapshotId"] for disk in disks if disk.get("SnapshotId")),
     )
-
-
-BOOTIMAGE = "bootimage"
 
 
 def reason_to_keep(image: Image, seen: CloudImage, bootimages: Bootimages) -> str:

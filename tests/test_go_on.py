@@ -89,12 +89,19 @@ def test_region_that_drops_every_connection(prune: Prune) -> None:
     assert_next_run_finishes(prune)
 
 
-def test_region_that_answers_only_errors(prune: Prune) -> None:
+def test_image_whose_deletion_ends_in_an_error_of_the_server_fails_alone(world: World, prune: Prune) -> None:
+    for day in range(10, 30):
+        world.add_build(f"410.84.202207{day}0000-0", ["us-east-1"])
     prune.faults.refusals["DeleteImage", FAILING] = Refused(500, "InternalError")
     prune.clock_speed = 20
-    run = prune()
-    assert FAILING in {image.id for image in run.sandbox.world.listed("to be pruned")}
-    assert run.status == 1
+    assert_only_these_are_left(prune(), FAILING)
+    assert_next_run_finishes(prune)
+
+
+def test_region_that_answers_only_errors(prune: Prune) -> None:
+    prune.faults.answers["https://ecs.us-east-1.aliyuncs.com/"] = Answer(503, b"")
+    prune.clock_speed = 20
+    assert_only_these_are_left(prune(), FAILING, image_id(PRIVATE_BUILD, "us-east-1"))
     assert_next_run_finishes(prune)
 
 
