@@ -38,7 +38,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from enum import Enum
-from functools import partial
+from functools import cache, partial
 from types import FrameType
 from typing import Any, NamedTuple, TypeVar
 
@@ -309,6 +309,7 @@ def as_image(build: str, region: object, image: object) -> Image:
     return Image(build, region, image)
 
 
+@cache  # A build has some 25 images, and each is asked for.
 def built_at(build: str) -> datetime | None:
     """The time in the third field of a build ID (410.84.202207061638-0, UTC), or None where it tells none."""
     match = BUILD_ID.fullmatch(build)
@@ -765,27 +766,24 @@ class LostError(EcsError):
 def ecs_failure(operation: str, error: Exception) -> EcsError:
     if isinstance(error, ServerException):
         code, status = str(error.get_error_code()), error.get_http_status()
-        message = f"{operation}: {code} ({shortened(one_line(error.get_error_msg()))})"
+        message = f"{operation}: {code} ({one_line(error.get_error_msg())})"
         if code.startswith("Throttling"):
             return ThrottledError(message, code)
         return LostError(message, code) if status >= 500 else EcsError(message, code)
     if isinstance(error, ClientException) and error.get_error_code() != "SDK.HttpError":
-        return EcsError(f"{operation}: {shortened(one_line(error))}")
+        return EcsError(f"{operation}: {one_line(error)}")
     return LostError(f"{operation}: {lost_how(error)}")
 
 
 def lost_how(error: Exception) -> str:
     """What the SDK says of a lost connection, less the URL of thousands of characters that comes before the cause."""
-    text = one_line(error.get_error_msg()) if isinstance(error, ClientException) else f"{error!r}"
-    cause = re.search(r"\(Caused by (.+)\)$", text)
-    return shortened(cause[1] if cause else text)
+    text = str(error.get_error_msg()) if isinstance(error, ClientException) else repr(error)
+    cause = re.search(r"\(Caused by (.+)\)\s*$", text, re.DOTALL)
+    return one_line(cause[1] if cause else text)
 
 
 def one_line(text: object) -> str:
-    return " ".join(str(text).split())
-
-
-def shortened(line: str) -> str:
+    line = " ".join(str(text).split())
     return line if len(line) <= 300 else f"{line[:300]}..."
 
 
