@@ -29,7 +29,9 @@ from aliyunsdkecs.request.v20140526.DeleteImageRequest import DeleteImageRequest
 from aliyunsdkecs.request.v20140526.DescribeImagesRequest import DescribeImagesRequest
 from aliyunsdkecs.request.v20140526.ModifyImageSharePermissionRequest import ModifyImageSharePermissionRequest
 from aliyunsdkecs.request.v20140526.TagResourcesRequest import TagResourcesRequest
-from sandbox import BOOTIMAGES, KEY_ID, REGIONS, SECRET, Faults, Image, Sandbox, World
+from faults import Faults
+from proxy import Sandbox
+from world import BOOTIMAGES, KEY_ID, REGIONS, SECRET, STORE_HOST, EcsImage, World
 
 MAIN = Path(__file__).parent.parent / "main.py"
 
@@ -92,12 +94,12 @@ def report_run(sandbox: Sandbox, cost: Cost) -> None:
     if forced:
         print(f"  calls to ECS         {len(calls)}, {len(calls) / forced:.3f} times the {forced} that the API forces")
         print(f"  refused by throttle  {sum(call.status == 400 for call in calls)}")
-    print(f"  handshakes ECS       {handshakes.total()}, {max(handshakes.values())} in the region with most")
-    print(f"  handshakes store     {sandbox.handshakes['rhcos.mirror.openshift.com']}")
+    print(f"  handshakes ECS       {sum(handshakes.values())}, {max(handshakes.values())} in the region with most")
+    print(f"  handshakes store     {sandbox.handshakes[STORE_HOST]}")
     print(f"  store requests       {sandbox.most_under_way['store']} at once at most")
 
 
-def walk(sandbox: Sandbox, images: Sequence[Image]) -> float:
+def walk(sandbox: Sandbox, images: Sequence[EcsImage]) -> float:
     """Prune the images one call at a time, with a new client for each call; the seconds that it took."""
 
     def call(region: str, request: Any, **parameters: Any) -> None:
@@ -156,7 +158,7 @@ def main() -> None:
             seconds = walk(sandbox, images)
         print(f"one call at a time, {len(images)} images")
         print(f"  time                 {seconds:.1f} s")
-        print(f"  calls to ECS         {len(sandbox.calls)}, {sandbox.handshakes.total()} handshakes")
+        print(f"  calls to ECS         {len(sandbox.calls)}, {sum(sandbox.handshakes.values())} handshakes")
         print(f"  for {to_delete} images      {seconds / len(images) * to_delete:.0f} s")
         print(f"  main.py is           {seconds / len(images) * to_delete / first.seconds:.0f} times faster")
 

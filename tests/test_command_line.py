@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune
-from sandbox import World, image_id
+from harness import BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune
+from world import World, image_id
 
 
 @pytest.mark.parametrize("release", ["4", "4.10.1", "v4.10", "rhcos-4.10", "4.1x", "4.010", "", "٤.١٠"])  # noqa: RUF001

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import conftest
 import pytest
-from conftest import BOOTIMAGE, OLD_BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS
+from harness import BOOTIMAGE, OLD_BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, check_promises
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from sandbox import Sandbox, World, image_id, rhcos_json
+from proxy import Sandbox
+from world import DIRECTORY, World, image_id, meta_path, rhcos_json
 
 import main
 
@@ -93,7 +93,7 @@ def damaged(draw: st.DrawFn, document: Any) -> Any:
 
 def containers(node: Any) -> Iterator[Any]:
     """The dicts and lists of a document that are not empty."""
-    if isinstance(node, dict | list) and node:
+    if isinstance(node, (dict, list)) and node:
         yield node
         for child in node.values() if isinstance(node, dict) else node:
             yield from containers(child)
@@ -128,7 +128,7 @@ def assert_clean(world: World, record: object = None) -> int:
     for signum, handler in handlers.items():
         signal.signal(signum, handler)
     assert status in (0, 1)
-    conftest.check_promises(world)
+    check_promises(world)
     return status
 
 
@@ -138,7 +138,7 @@ def test_any_record(record: object) -> None:
     assert_clean(small_world(), record)
 
 
-@given(DOCUMENTS | damaged(rhcos_json(PUBLIC_BUILD, REGIONS, "releases/rhcos-4.10")))
+@given(DOCUMENTS | damaged(rhcos_json(PUBLIC_BUILD, REGIONS, DIRECTORY)))
 def test_any_rhcos_json(version: object) -> None:
     world = small_world()
     world.add_commit({"json": version})
@@ -156,11 +156,11 @@ def test_any_builds_json(listing: object) -> None:
 @given(DOCUMENTS | damaged(META), st.sampled_from([PUBLIC_BUILD, BOOTIMAGE]))
 def test_any_meta_json(meta: object, build: str) -> None:
     world = small_world()
-    world.metas[f"{world.directory}/{build}/x86_64"] = meta
+    world.metas[meta_path(build)] = meta
     assert_clean(world)
 
 
-@pytest.mark.parametrize("version", [rhcos_json(PUBLIC_BUILD, REGIONS, "releases/rhcos-4.10")])
+@pytest.mark.parametrize("version", [rhcos_json(PUBLIC_BUILD, REGIONS, DIRECTORY)])
 def test_undamaged_documents_are_accepted(version: object) -> None:
     world = small_world()
     world.add_commit(version)

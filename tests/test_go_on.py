@@ -1,11 +1,11 @@
 """What keeps some images from being pruned: the rest is pruned, and the next run finishes the job."""
 
 import pytest
-from conftest import BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, Run
-from sandbox import Answer, Faults, Refused, World, image_id
+from faults import Answer, Faults, Refused
+from harness import BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, Run
+from world import World, ecs_host, ecs_url, image_id, meta_url
 
 FAILING = image_id(PUBLIC_BUILD, "us-east-1")
-META_JSON = f"https://rhcos.mirror.openshift.com/art/storage/releases/rhcos-4.10/{PUBLIC_BUILD}/x86_64/meta.json"
 
 
 def assert_only_these_are_left(run: Run, *ids: str) -> None:
@@ -81,7 +81,7 @@ def test_bootimage_that_cannot_be_tagged(world: World, prune: Prune) -> None:
 
 
 def test_region_that_drops_every_connection(prune: Prune) -> None:
-    prune.faults.dead_hosts.add("ecs.us-east-1.aliyuncs.com")
+    prune.faults.dead_hosts.add(ecs_host("us-east-1"))
     prune.clock_speed = 20
     run = prune()
     assert_only_these_are_left(run, FAILING, image_id(PRIVATE_BUILD, "us-east-1"))
@@ -99,7 +99,7 @@ def test_image_whose_deletion_ends_in_an_error_of_the_server_fails_alone(world: 
 
 
 def test_region_that_answers_only_errors(prune: Prune) -> None:
-    prune.faults.answers["https://ecs.us-east-1.aliyuncs.com/"] = Answer(503, b"")
+    prune.faults.answers[ecs_url("us-east-1")] = Answer(503, b"")
     prune.clock_speed = 20
     assert_only_these_are_left(prune(), FAILING, image_id(PRIVATE_BUILD, "us-east-1"))
     assert_next_run_finishes(prune)
@@ -131,10 +131,10 @@ def test_region_that_is_slow_to_answer(world: World, prune: Prune) -> None:
     ids=lambda answer: f"{answer.status} {answer.body!r:.50}",
 )
 def test_meta_json_that_cannot_be_read(world: World, prune: Prune, answer: Answer) -> None:
-    prune.faults.answers[META_JSON] = answer
+    prune.faults.answers[meta_url(PUBLIC_BUILD)] = answer
     run = prune()
     assert run.status == 1
-    assert run.line("ERROR", PUBLIC_BUILD, META_JSON)
+    assert run.line("ERROR", PUBLIC_BUILD, meta_url(PUBLIC_BUILD))
     assert {image.build for image in world.listed("to be pruned")} == {PUBLIC_BUILD}
     assert PUBLIC_BUILD not in run.record
     assert_next_run_finishes(prune)
@@ -143,7 +143,7 @@ def test_meta_json_that_cannot_be_read(world: World, prune: Prune, answer: Answe
 def test_build_is_passed_over_when_only_one_of_its_meta_json_cannot_be_read(world: World, prune: Prune) -> None:
     build = "410.84.202206030000-0"
     world.add_build(build, REGIONS, arches=["x86_64", "aarch64"])
-    prune.faults.answers[META_JSON.replace(PUBLIC_BUILD, build).replace("x86_64", "aarch64")] = Answer(403)
+    prune.faults.answers[meta_url(build, "aarch64")] = Answer(403)
     run = prune()
     assert run.status == 1
     assert {image.build for image in world.listed("to be pruned")} == {build}
@@ -152,7 +152,7 @@ def test_build_is_passed_over_when_only_one_of_its_meta_json_cannot_be_read(worl
 
 
 def test_meta_json_of_a_bootimage_that_cannot_be_read(world: World, prune: Prune) -> None:
-    prune.faults.answers[META_JSON.replace(PUBLIC_BUILD, BOOTIMAGE)] = Answer(403)
+    prune.faults.answers[meta_url(BOOTIMAGE)] = Answer(403)
     run = prune()
     assert run.status == 1
     assert all(image.tags == {"bootimage": "true"} for image in world.images_of(BOOTIMAGE))
@@ -161,7 +161,7 @@ def test_meta_json_of_a_bootimage_that_cannot_be_read(world: World, prune: Prune
 
 @pytest.mark.parametrize("answer", [b"[]", b"7", b"{}", b"<html>", b"\xff", b'{"Images": {"Image": [{}]}}'], ids=repr)
 def test_region_whose_listing_has_another_shape(world: World, prune: Prune, answer: bytes) -> None:
-    prune.faults.answers["https://ecs.us-east-1.aliyuncs.com/"] = Answer(200, answer)
+    prune.faults.answers[ecs_url("us-east-1")] = Answer(200, answer)
     prune.clock_speed = 20
     run = prune()
     assert_only_these_are_left(run, FAILING, image_id(PRIVATE_BUILD, "us-east-1"))
@@ -170,12 +170,12 @@ def test_region_whose_listing_has_another_shape(world: World, prune: Prune, answ
 
 def test_listing_that_is_not_complete_is_not_taken_for_deletions(world: World, prune: Prune) -> None:
     listing = {"TotalCount": 4, "Images": {"Image": []}}
-    prune.faults.answers["https://ecs.us-east-1.aliyuncs.com/"] = Answer(200, listing)
+    prune.faults.answers[ecs_url("us-east-1")] = Answer(200, listing)
     run = prune()
     assert_only_these_are_left(run, FAILING, image_id(PRIVATE_BUILD, "us-east-1"))
     assert_next_run_finishes(prune)
 
 
 def test_failures_of_a_dry_run(prune: Prune) -> None:
-    prune.faults.answers[META_JSON] = Answer(403)
+    prune.faults.answers[meta_url(PUBLIC_BUILD)] = Answer(403)
     assert prune("--dry-run", "4.10").status == 1

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from datetime import datetime
 
 import pytest
-from conftest import REGIONS, Prune, Started
-from sandbox import Sandbox, World
+from harness import REGIONS, Prune, Started
+from proxy import Sandbox
+from world import World
 
 RECORD = '{"410.84.202001010000-0":   [ ]}'
 

@@ -2,8 +2,8 @@
 
 from datetime import datetime, timedelta, timezone
 
-from conftest import BOOTIMAGE, PRIVATE_BUILD, REGIONS, Prune
-from sandbox import OTHER_KEY_ID, World, build_id, days_ago, image_id, rhcos_json
+from harness import BOOTIMAGE, PRIVATE_BUILD, REGIONS, Prune
+from world import OTHER_KEY_ID, World, build_id, builds_path, days_ago, image_id, meta_path, rhcos_json
 
 
 def test_build_that_is_named_for_another_architecture_is_kept(world: World, prune: Prune) -> None:
@@ -24,7 +24,7 @@ def test_bootimage_of_an_old_version_only_is_kept(world: World, prune: Prune) ->
 
 def test_image_that_is_named_by_its_id_is_kept_though_another_build_lists_it(world: World, prune: Prune) -> None:
     bootimage = world.images_of(BOOTIMAGE)[0]
-    meta = world.metas[f"{world.directory}/{PRIVATE_BUILD}/x86_64"]
+    meta = world.metas[meta_path(PRIVATE_BUILD)]
     meta["aliyun"].append({"name": bootimage.region, "id": bootimage.id})
     bootimage.name = f"rhcos-{PRIVATE_BUILD}"
     assert prune().status == 0
@@ -52,7 +52,7 @@ def test_image_on_record_whose_build_alone_is_named_is_kept(world: World, prune:
 
 def test_replicated_bootimage_is_kept_though_another_build_lists_it(world: World, prune: Prune) -> None:
     replicated = world.add_build("410.84.202206010000-0", ["eu-west-1"], "bootimage")[0]
-    meta = world.metas[f"{world.directory}/{BOOTIMAGE}/x86_64"]
+    meta = world.metas[meta_path(BOOTIMAGE)]
     meta["aliyun"].append({"name": replicated.region, "id": replicated.id})
     assert prune().status == 0
     assert replicated.listed
@@ -143,7 +143,7 @@ def test_builds_of_the_release_before_that_the_branch_inherited_are_kept(world: 
     run = prune("4.11")
     assert run.status == 0
     assert not any(image.listed for image in doomed)
-    assert run.calls("store", "rhcos-4.10/builds.json") == []
+    assert run.calls("store", builds_path()) == []
 
 
 def test_build_of_another_release_in_the_same_directory_is_kept(world: World, prune: Prune) -> None:
@@ -172,6 +172,6 @@ def test_image_whose_name_tells_of_another_build_is_kept(world: World, prune: Pr
 
 def test_image_that_no_build_lists_is_left_alone(world: World, prune: Prune) -> None:
     unknown = world.add_build("410.84.202206080000-0", ["us-east-1"], "another release's")[0]
-    del world.metas[f"{world.directory}/{unknown.build}/x86_64"], world.listings[world.directory][0]
+    del world.metas[meta_path(unknown.build)], world.listings[world.directory][0]
     assert prune().status == 0
     assert unknown.tags == {}

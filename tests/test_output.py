@@ -4,8 +4,9 @@ import re
 from datetime import datetime
 
 import pytest
-from conftest import BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune
-from sandbox import OTHER_KEY_ID, Answer, Refused, World, days_ago, image_id
+from faults import Answer, Refused
+from harness import BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune
+from world import OTHER_KEY_ID, World, days_ago, image_id, meta_url
 
 PROGRESS = re.compile(r"INFO    (.+) (\d+) of (\d+) (.+), \d+ failed, (about \d+:\d\d:\d\d left|time left unknown)")
 
@@ -98,8 +99,7 @@ def test_summary_of_a_dry_run_is_in_the_conditional(prune: Prune) -> None:
 
 
 def test_summary_counts_builds_that_could_not_be_read(prune: Prune) -> None:
-    url = f"https://rhcos.mirror.openshift.com/art/storage/releases/rhcos-4.10/{PUBLIC_BUILD}/x86_64/meta.json"
-    prune.faults.answers[url] = Answer(403)
+    prune.faults.answers[meta_url(PUBLIC_BUILD)] = Answer(403)
     run = prune()
     assert run.line("builds: 5", "1 not readable")
     assert run.line("not all is done")

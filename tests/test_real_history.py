@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from conftest import Prune
-from sandbox import history_world
+from harness import Prune
+from world import history_world
 
 HISTORY = Path(__file__).parent.parent.parent / "shared" / "installer-history"
 

@@ -6,12 +6,24 @@ import shutil
 import time
 
 import pytest
-from conftest import BOOTIMAGE, PRIVATE_BUILD, REGIONS, Prune, Run
-from sandbox import KEY_ID, OTHER_KEY_ID, OTHER_SECRET, Answer, Refused, World, image_id, rhcos_json
+from faults import Answer, Refused
+from harness import BOOTIMAGE, PRIVATE_BUILD, REGIONS, Prune, Run
+from world import (
+    API_HOST,
+    DIRECTORY,
+    KEY_ID,
+    OTHER_KEY_ID,
+    OTHER_SECRET,
+    World,
+    builds_path,
+    builds_url,
+    commits_url,
+    ecs_host,
+    image_id,
+    rhcos_json,
+    version_url,
+)
 
-API = "https://api.github.com/repos/openshift/installer/commits"
-RAW = "https://raw.githubusercontent.com/openshift/installer"
-BUILDS_JSON = "https://rhcos.mirror.openshift.com/art/storage/releases/rhcos-4.10/builds.json"
 RECORD = '{"410.84.202001010000-0":   [ ]}'
 
 
@@ -55,7 +67,7 @@ def test_every_version_is_missing(world: World, prune: Prune) -> None:
     assert_refused(prune, "no Aliyun bootimage", "check the release")
 
 
-BOOTIMAGE_VERSION = rhcos_json(BOOTIMAGE, REGIONS, "releases/rhcos-4.10")
+BOOTIMAGE_VERSION = rhcos_json(BOOTIMAGE, REGIONS, DIRECTORY)
 OTHER_SHAPES = {
     "a list": [],
     "null": b"null",
@@ -89,7 +101,7 @@ def test_truncated_version(world: World, prune: Prune) -> None:
 @pytest.mark.parametrize("status", [403, 500])
 def test_version_that_cannot_be_fetched(world: World, prune: Prune, status: int) -> None:
     commit = world.branches["release-4.10"][0]
-    prune.faults.answers[f"{RAW}/{commit}/data/data/coreos/rhcos.json"] = Answer(status, b"no")
+    prune.faults.answers[version_url(commit)] = Answer(status, b"no")
     prune.clock_speed = 20
     assert_refused(prune, commit, str(status), "try again later")
 
@@ -100,33 +112,34 @@ def test_no_such_branch(prune: Prune) -> None:
 
 
 def test_github_is_down(prune: Prune) -> None:
-    prune.faults.dead_hosts.add("api.github.com")
+    prune.faults.dead_hosts.add(API_HOST)
     prune.clock_speed = 20
-    assert_refused(prune, "api.github.com")
+    assert_refused(prune, API_HOST)
 
 
 def test_github_answers_only_errors(prune: Prune) -> None:
-    prune.faults.answers[API] = Answer(502, b"<html>unicorn</html>")
+    prune.faults.answers[commits_url()] = Answer(502, b"<html>unicorn</html>")
     prune.clock_speed = 20
     assert_refused(prune, "502", "try again later")
 
 
 @pytest.mark.parametrize("commits", [b"{", {"message": "hello"}, [["sha"]], [{"commit": {}}]], ids=str)
 def test_list_of_commits_of_another_shape(prune: Prune, commits: object) -> None:
-    prune.faults.answers[API] = Answer(200, commits)
+    prune.faults.answers[commits_url()] = Answer(200, commits)
     assert_refused(prune, "GitHub", "try again later")
 
 
 def test_next_page_over_plain_http(world: World, prune: Prune) -> None:
     commits = [{"sha": commit} for commit in world.branches["release-4.10"]]
-    prune.faults.answers[API] = Answer(200, commits, {"Link": f'<{API.replace("https", "http")}?page=2>; rel="next"'})
-    assert_refused(prune, "http://api.github.com")
+    link = f'<{commits_url().replace("https", "http")}?page=2>; rel="next"'
+    prune.faults.answers[commits_url()] = Answer(200, commits, {"Link": link})
+    assert_refused(prune, f"http://{API_HOST}")
 
 
 @pytest.mark.parametrize("status", [403, 429])
 def test_budget_of_github_is_spent(prune: Prune, status: int) -> None:
     headers = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "2000000000", "Retry-After": "3000"}
-    prune.faults.answers[API] = Answer(status, {"message": "API rate limit exceeded"}, headers)
+    prune.faults.answers[commits_url()] = Answer(status, {"message": "API rate limit exceeded"}, headers)
     run = assert_refused(prune, "GITHUB_TOKEN", "2033-05-18 03:33:20 UTC")
     assert len(run.calls("github")) == 1
 
@@ -171,7 +184,7 @@ def test_no_image_is_visible(prune: Prune) -> None:
 
 
 def test_no_region_answers(prune: Prune) -> None:
-    prune.faults.dead_hosts.update(f"ecs.{region}.aliyuncs.com" for region in REGIONS)
+    prune.faults.dead_hosts.update(ecs_host(region) for region in REGIONS)
     prune.clock_speed = 20
     assert_refused(prune, "no region answered", "proxy")
 
@@ -239,20 +252,20 @@ OTHER_LISTINGS: dict[str, object] = {
 
 @pytest.mark.parametrize("listing", OTHER_LISTINGS.values(), ids=OTHER_LISTINGS)
 def test_builds_json_of_another_shape(prune: Prune, listing: object) -> None:
-    prune.faults.answers[BUILDS_JSON] = Answer(200, listing)
-    assert_refused(prune, BUILDS_JSON)
+    prune.faults.answers[builds_url()] = Answer(200, listing)
+    assert_refused(prune, builds_url())
 
 
 def test_builds_json_that_cannot_be_fetched(prune: Prune) -> None:
-    prune.faults.answers[BUILDS_JSON] = Answer(500, b"")
+    prune.faults.answers[builds_url()] = Answer(500, b"")
     prune.clock_speed = 20
-    assert_refused(prune, BUILDS_JSON, "try again later")
+    assert_refused(prune, builds_url(), "try again later")
 
 
 def test_one_of_two_builds_json_is_unreadable(world: World, prune: Prune) -> None:
     world.add_bootimage("410.84.202208010000-0", REGIONS, "prod/streams/4.10/builds")
     world.listings["prod/streams/4.10/builds"] = [{"id": None}]
-    assert_refused(prune, "prod/streams/4.10/builds/builds.json")
+    assert_refused(prune, builds_path("prod/streams/4.10/builds"))
 
 
 def test_record_that_can_no_longer_be_written_at_the_end(prune: Prune) -> None:

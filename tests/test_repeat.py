@@ -1,14 +1,15 @@
 """What may be repeated is repeated: lost connections, errors of the services, throttling, slow deletions."""
 
-import itertools
 import time
 from collections import Counter
 from datetime import datetime
 
 import pytest
-from conftest import PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune
-from sandbox import REGIONS as ALL_REGIONS
-from sandbox import Answer, Faults, Refused, World, image_id, sandbox_clock
+from faults import Answer, Faults, Refused
+from harness import PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune
+from proxy import sandbox_clock
+from world import REGIONS as ALL_REGIONS
+from world import World, builds_url, image_id
 
 WORKERS = 4  # that main.py has for each region
 
@@ -41,14 +42,13 @@ def test_meta_json_that_is_cut_off_is_fetched_again(world: World, prune: Prune) 
 
 
 def test_retry_after_of_the_store_is_honoured_up_to_a_minute(prune: Prune) -> None:
-    url = "https://rhcos.mirror.openshift.com/art/storage/releases/rhcos-4.10/builds.json"
-    prune.faults.answers[url] = Answer(429, b"", {"Retry-After": "3600"})
+    prune.faults.answers[builds_url()] = Answer(429, b"", {"Retry-After": "3600"})
     prune.clock_speed = 200
     run = prune()
     assert run.status == 1
     times = [call.at for call in run.calls("store", "builds.json")]
     assert len(times) == 9
-    assert all(60 <= after - before < 600 for before, after in itertools.pairwise(times))
+    assert all(60 <= after - before < 600 for before, after in zip(times, times[1:]))
 
 
 def test_retries_back_off_with_jitter_and_are_bounded(world: World, prune: Prune) -> None:
@@ -60,7 +60,7 @@ def test_retries_back_off_with_jitter_and_are_bounded(world: World, prune: Prune
     times = [call.at for call in run.calls("ecs", "DeleteImage") if call.where == "us-east-1"]
     assert run.status == 1
     assert len(times) == 9
-    pauses = [after - before for before, after in itertools.pairwise(times)]
+    pauses = [after - before for before, after in zip(times, times[1:])]
     assert pauses[-1] > 4 * pauses[0]
     assert len({round(pause, 1) for pause in pauses[-3:]}) > 1
 

@@ -1,8 +1,9 @@
 """Credentials reach no output. Prune checks that after every run; these runs are those where errors quote them."""
 
 import pytest
-from conftest import PUBLIC_BUILD, Prune
-from sandbox import GITHUB_TOKEN, KEY_ID, SECRET, Refused, image_id
+from faults import Refused
+from harness import PUBLIC_BUILD, Prune
+from world import GITHUB_TOKEN, KEY_ID, SECRET, ecs_host, image_id
 
 DEBUG = {"DEBUG": "sdk"}
 
@@ -21,7 +22,7 @@ def test_urls_of_lost_calls(prune: Prune, lost: str) -> None:
 
 
 def test_urls_of_a_region_that_cannot_be_reached(prune: Prune) -> None:
-    prune.faults.dead_hosts.add("ecs.us-east-1.aliyuncs.com")
+    prune.faults.dead_hosts.add(ecs_host("us-east-1"))
     prune.clock_speed = 20
     run = prune("--debug", "4.10", env=DEBUG)
     assert "Tunnel connection failed" in run.line("ERROR", image_id(PUBLIC_BUILD, "us-east-1"))

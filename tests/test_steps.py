@@ -3,7 +3,7 @@
 from datetime import datetime, timezone
 
 import pytest
-from conftest import (
+from harness import (
     BOOTIMAGE,
     BUILD_WITHOUT_IMAGES,
     OLD_BOOTIMAGE,
@@ -12,7 +12,7 @@ from conftest import (
     REGIONS,
     Prune,
 )
-from sandbox import GITHUB_TOKEN, OLD_STORE_HOST, STATUSES, World, image_id, rhcos_json
+from world import GITHUB_TOKEN, OLD_STORE_HOST, STATUSES, World, image_id, meta_path, rhcos_json
 
 
 def test_run_deletes_exactly_the_images_of_builds_that_are_in_no_version_of_rhcos_json(
@@ -89,7 +89,7 @@ def test_release_whose_usual_directory_does_not_exist(world: World, prune: Prune
 
 def test_images_of_both_architectures_that_ecs_runs_are_found(world: World, prune: Prune) -> None:
     doomed = world.add_build("410.84.202206030000-0", REGIONS, arches=["aarch64", "ppc64le", "s390x", "x86_64"])
-    world.metas[f"{world.directory}/410.84.202206030000-0/x86_64"]["aliyun"].pop()
+    world.metas[meta_path("410.84.202206030000-0")]["aliyun"].pop()
     run = prune()
     assert not any(image.listed for image in doomed)
     paths = {call.what.split("/")[-2] for call in run.calls("store", "410.84.202206030000-0")}
@@ -107,9 +107,9 @@ def test_images_in_every_status_are_pruned(world: World, prune: Prune, status: s
 
 
 def test_bootimages_are_tagged_wherever_their_build_lists_them(world: World, prune: Prune) -> None:
-    meta = world.metas[f"{world.directory}/{BOOTIMAGE}/x86_64"]
+    meta = world.metas[meta_path(BOOTIMAGE)]
     replicated = world.add_build("410.84.202207070000-0", ["eu-west-1"], "bootimage")[0]
-    del world.metas[f"{world.directory}/410.84.202207070000-0/x86_64"], world.listings[world.directory][0]
+    del world.metas[meta_path("410.84.202207070000-0")], world.listings[world.directory][0]
     replicated.name = f"rhcos-{BOOTIMAGE}"
     meta["aliyun"].append({"name": replicated.region, "id": replicated.id})
     prune()

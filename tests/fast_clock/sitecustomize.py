@@ -4,6 +4,8 @@ A minute of throttling, or five minutes until an image leaves the listing, are s
 timeouts of sockets stay as they are, and so does the date (datetime, time.gmtime).
 """
 
+from __future__ import annotations
+
 import os
 import threading
 import time

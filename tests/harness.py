@@ -1,0 +1,140 @@
+"""Run main.py in the sandbox, and check after each run what no run may do."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from faults import Call, Faults
+from proxy import Sandbox
+from world import GITHUB_TOKEN, KEY_ID, OTHER_KEY_ID, OTHER_SECRET, SECRET, World
+
+MAIN = Path(__file__).parent.parent / "main.py"
+PROMISED = {"bootimage", "pinned", "young build", "another account's", "another release's", "undated build"}
+
+REGIONS = ["us-east-1", "cn-hangzhou"]
+OLD_BOOTIMAGE = "410.84.202201251210-0"
+BOOTIMAGE = "410.84.202207061638-0"
+PUBLIC_BUILD = "410.84.202203010900-0"
+PRIVATE_BUILD = "410.84.202205171530-0"
+BUILD_WITHOUT_IMAGES = "410.84.202206021115-0"
+
+
+@dataclass
+class Run:
+    """A run of main.py: what it printed and left, and what the services saw of it."""
+
+    status: int
+    output: str
+    folder: Path
+    sandbox: Sandbox
+
+    @property
+    def record(self) -> Any:
+        return json.loads((self.folder / "deleted_images.json").read_text())
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "aliyun_pruner.log").read_text()
+
+    def calls(self, service: str, what: str = "") -> list[Call]:
+        """The requests to a service, those whose path or operation contains `what`."""
+        return [call for call in self.sandbox.calls if call.service == service and what in call.what]
+
+    def line(self, *words: str) -> str:
+        """The one line of output that contains all these words."""
+        lines = [line for line in self.output.splitlines() if all(word in line for word in words)]
+        assert len(lines) == 1, f"{len(lines)} lines with {words} in:\n{self.output}"
+        return lines[0]
+
+
+class Started:
+    """main.py under way."""
+
+    def __init__(self, process: subprocess.Popen[str], folder: Path, sandbox: Sandbox) -> None:
+        self.process = process
+        self.folder = folder
+        self.sandbox = sandbox
+
+    def wait_until(self, condition: Callable[[Sandbox], object]) -> None:
+        deadline = time.monotonic() + 30
+        while not condition(self.sandbox):
+            assert self.process.poll() is None, self.process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
+    def finish(self, timeout: float = 120) -> Run:
+        """Wait for the end, and check what no run may ever do."""
+        output, _ = self.process.communicate(timeout=timeout)
+        run = Run(self.process.returncode, output, self.folder, self.sandbox)
+        check_promises(self.sandbox.world)
+        check_secrets(run)
+        assert "Traceback" not in output
+        assert self.sandbox.leaks == []
+        return run
+
+
+class Prune:
+    """Runs main.py in the world, in a folder of its own."""
+
+    def __init__(self, world: World, folder: Path) -> None:
+        self.world = world
+        self.folder = folder
+        self.faults = Faults()
+        self.clock_speed = 1.0
+
+    def __call__(self, *args: str, env: Mapping[str, str | None] = {}) -> Run:
+        with self.started(*args, env=env) as started:
+            return started.finish()
+
+    @contextlib.contextmanager
+    def started(self, *args: str, env: Mapping[str, str | None] = {}) -> Iterator[Started]:
+        with Sandbox(self.world, self.faults, self.clock_speed) as sandbox:
+            process = subprocess.Popen(
+                [sys.executable, str(MAIN), *(args or ["4.10"])],
+                cwd=self.folder,
+                env={name: value for name, value in {**sandbox.environment(), **env}.items() if value is not None},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            with process:
+                try:
+                    yield Started(process, self.folder, sandbox)
+                finally:
+                    process.kill()
+
+    def write_record(self, content: str | dict[str, Any]) -> Path:
+        path = self.folder / "deleted_images.json"
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        return path
+
+
+def check_promises(world: World) -> None:
+    """Nothing that must stay is deleted, made private or tagged `false`; the deleted was tagged and private before."""
+    for image in world.images.values():
+        if image.kind in PROMISED:
+            assert image.deleted_at is None, image
+            assert image.tags.get("bootimage") != "false" or image.kind == "bootimage", image
+            assert image.public or not image.was_public, image
+        if image.deleted_at is not None:
+            assert image.tags["bootimage"] == "false", image
+            assert not image.public, image
+
+
+def check_secrets(run: Run) -> None:
+    """No secret in the output, nor in any file that the run left, not even in the encoding of a URL."""
+    texts = [run.output] + [path.read_text(errors="replace") for path in run.folder.rglob("*") if path.is_file()]
+    for text in map(unquote, texts):
+        for secret in (KEY_ID, SECRET, OTHER_KEY_ID, OTHER_SECRET, GITHUB_TOKEN):
+            assert secret not in text
+        assert not run.sandbox.ecs.signatures.intersection(re.findall(r"[A-Za-z0-9+/]{27}=", text))

@@ -1,0 +1,229 @@
+"""The sandbox: a proxy on loopback that answers for GitHub, the RHCOS store and the ECS API."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import socket
+import ssl
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import trustme
+from aiohttp import web
+from ecs import EcsService
+from faults import Answer, Call, Faults
+from github import GitHubService
+from store import StoreService
+from world import API_HOST, GITHUB_TOKEN, KEY_ID, RAW_HOST, SECRET, STORE_HOST, World, ecs_host
+
+CLOCK_START = time.time()
+
+
+def sandbox_clock(speed: float) -> Callable[[], float]:
+    """A clock like time.time, that goes so many times faster."""
+    return lambda: CLOCK_START + (time.time() - CLOCK_START) * speed
+
+
+class Sandbox:
+    """The services behind a proxy on loopback, in a thread; a context manager.
+
+    With a `clock_speed` of 60, minutes pass in seconds, for the services and for the command.
+    `calls` lists every request, `handshakes` counts TLS handshakes by host, `leaks` names what should not have been
+    sent where it was sent.
+    """
+
+    def __init__(self, world: World, faults: Faults | None = None, clock_speed: float = 1) -> None:
+        self.world = world
+        self.faults = faults or Faults()
+        self.clock_speed = clock_speed
+        self.github = GitHubService(world)
+        self.store = StoreService(world)
+        self.ecs = EcsService(world, self.faults, sandbox_clock(clock_speed))
+        self.calls: list[Call] = []
+        self.handshakes: Counter[str] = Counter()
+        self.leaks: list[str] = []
+        self.under_way: Counter[str] = Counter()
+        self.most_under_way: Counter[str] = Counter()
+        self.random = random.Random(self.faults.seed)
+        self.ca = trustme.CA()
+        self.tls: dict[str, ssl.SSLContext] = {}
+
+    def __enter__(self) -> Sandbox:
+        self.folder = tempfile.TemporaryDirectory()
+        self.ca_file = str(Path(self.folder.name) / "ca.pem")
+        self.ca.cert_pem.write_to_path(self.ca_file)
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=1000)
+        self.listener.setblocking(False)
+        self.proxy = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.loop = asyncio.new_event_loop()
+        self.serving_begun = threading.Event()
+        self.thread = threading.Thread(target=self.loop.run_until_complete, args=[self.serve()])
+        self.thread.start()
+        self.serving_begun.wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.loop.call_soon_threadsafe(self.serving.cancel)
+        self.thread.join()
+        self.loop.close()
+        self.listener.close()
+        self.folder.cleanup()
+
+    def environment(self) -> dict[str, str]:
+        """The environment of a command that is to run in this sandbox."""
+        inherited = {name: value for name, value in os.environ.items() if name.lower() not in ("no_proxy", "all_proxy")}
+        clock = {
+            "PYTHONPATH": str(Path(__file__).parent / "fast_clock"),
+            "SANDBOX_CLOCK_SPEED": str(self.clock_speed),
+            "SANDBOX_CLOCK_START": str(CLOCK_START),
+        }
+        return (
+            inherited
+            | (clock if self.clock_speed != 1 else {})
+            | {
+                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+                "HTTP_PROXY": self.proxy,
+                "HTTPS_PROXY": self.proxy,
+                "http_proxy": self.proxy,
+                "https_proxy": self.proxy,
+                "REQUESTS_CA_BUNDLE": self.ca_file,
+                "ALIBABA_CLOUD_CA_BUNDLE": self.ca_file,
+                "ALIYUN_ACCESS_KEY_ID": KEY_ID,
+                "ALIYUN_ACCESS_KEY_SECRET": SECRET,
+                "GITHUB_TOKEN": GITHUB_TOKEN,
+            }
+        )
+
+    # The proxy
+
+    async def serve(self) -> None:
+        serving = asyncio.current_task()
+        assert serving is not None
+        self.serving = serving
+        self.serving_begun.set()
+        self.server = web.Server(self.handle, access_log=None)
+        tunnels = set()
+        with contextlib.suppress(asyncio.CancelledError):
+            while True:
+                connection, _ = await self.loop.sock_accept(self.listener)
+                tunnel = self.loop.create_task(self.open_tunnel(connection))
+                tunnels.add(tunnel)
+                tunnel.add_done_callback(tunnels.discard)
+        await self.server.shutdown(0.01)  # seconds; 0 would wait for ever
+        unfinished = asyncio.all_tasks() - {serving}
+        for task in unfinished:
+            task.cancel()
+        await asyncio.gather(*unfinished, return_exceptions=True)
+
+    async def open_tunnel(self, connection: socket.socket) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with contextlib.suppress(OSError):
+            head = b""
+            while b"\r\n\r\n" not in head:
+                received = await self.loop.sock_recv(connection, 4096)
+                if not received:
+                    connection.close()
+                    return
+                head += received
+            method, target = head.decode("latin-1").split(" ")[:2]
+            host = target.partition(":")[0]
+            self.under_way["connection"] += 1
+            await asyncio.sleep(self.faults.latency.get("connection", 0))
+            self.under_way["connection"] -= 1
+            if method != "CONNECT":
+                self.leaks.append(f"plain HTTP: {method} {target}")
+            if method != "CONNECT" or host in self.faults.dead_hosts or not service_of(host):
+                await self.loop.sock_sendall(connection, b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+                connection.close()
+                return
+            await self.loop.sock_sendall(connection, b"HTTP/1.1 200 Connection established\r\n\r\n")
+            await self.loop.connect_accepted_socket(self.server, connection, ssl=self.tls_context(host))
+            self.handshakes[host] += 1
+
+    def tls_context(self, host: str) -> ssl.SSLContext:
+        if host not in self.tls:
+            self.tls[host] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.ca.issue_cert(host).configure_cert(self.tls[host])
+        return self.tls[host]
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        service = service_of(request.host)
+        query = dict(parse_qsl(urlsplit(request.raw_path).query, keep_blank_values=True))
+        where = query.get("RegionId", "") if service == "ecs" else request.host
+        what = query.get("Action", "") if service == "ecs" else request.path
+        came_at = self.ecs.clock()
+        self.note_leaks(request)
+        self.under_way[service] += 1
+        self.most_under_way[service] = max(self.most_under_way[service], self.under_way[service])
+        try:
+            await asyncio.sleep(self.faults.latency.get(service, 0) + self.faults.latency.get(where, 0))
+            answer = self.answer_or_fault(service, request, query)
+        finally:
+            self.under_way[service] -= 1
+        self.calls.append(Call(service, what, where, answer.status if answer else 0, came_at))
+        if answer is None or what in self.faults.lose_first_answer:
+            self.faults.lose_first_answer.discard(what)
+            assert request.transport is not None
+            request.transport.abort()
+            raise asyncio.CancelledError
+        body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
+        if what.rpartition("/")[2] in self.faults.cut_first_answer:
+            self.faults.cut_first_answer.discard(what.rpartition("/")[2])
+            assert request.transport is not None
+            request.transport.write(
+                b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body[: len(body) // 2]
+            )
+            request.transport.close()
+            raise asyncio.CancelledError
+        return web.Response(status=answer.status, body=body, headers=answer.headers)
+
+    def answer_or_fault(self, service: str, request: web.BaseRequest, query: dict[str, str]) -> Answer | None:
+        """The answer, or None where the connection is to be lost."""
+        chance = self.random.random()
+        for rate, answer in (
+            (self.faults.unavailable, Answer(503, b"")),
+            (self.faults.broken, Answer(500, b"<html><body><h1>Internal Server Error</h1></body></html>")),
+            (self.faults.lost_before, None),
+        ):
+            if chance < rate:
+                return answer
+            chance -= rate
+        answer = self.answer(service, request, query)
+        return None if chance < self.faults.lost_after else answer
+
+    def answer(self, service: str, request: web.BaseRequest, query: dict[str, str]) -> Answer:
+        path = unquote(urlsplit(request.raw_path).path)
+        fixed = self.faults.answers.get(f"https://{request.host}{path}")
+        if fixed is not None:
+            return fixed
+        if service == "ecs":
+            return self.ecs.answer(request.method, request.host, query)
+        if service == "store":
+            return self.store.answer(path)
+        if request.host == API_HOST:
+            return self.github.answer_api(path, query, request.headers.get("Authorization", ""))
+        return self.github.answer_raw(path)
+
+    def note_leaks(self, request: web.BaseRequest) -> None:
+        if request.host != API_HOST and "Authorization" in request.headers:
+            self.leaks.append(f"Authorization sent to {request.host}")
+
+
+def service_of(host: str) -> str:
+    """github, store or ecs; empty for a host that does not exist in the sandbox."""
+    if host in (API_HOST, RAW_HOST):
+        return "github"
+    if host == STORE_HOST:
+        return "store"
+    region = host.removeprefix("ecs.").partition(".")[0]
+    return "ecs" if host == ecs_host(region) else ""
