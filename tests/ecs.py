@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import base64
 import hmac
+import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import quote
 
-from faults import Answer, Faults, Refused
-from world import KEY_ID, OTHER_KEY_ID, OTHER_SECRET, SECRET, STATUSES, EcsImage, World, ecs_host
+from faults import REQUEST_ID, Answer, Faults, Refused
+from world import KEY_ID, OTHER_KEY_ID, OTHER_SECRET, SECRET, STATUSES, EcsImage, EcsSnapshot, World, ecs_host
 
 
 class EcsService:
-    """The four operations, with checks and error codes of the API reference; one clock for all regions."""
+    """The operations on images and snapshots, with checks and error codes of the API reference; one clock for all."""
 
     def __init__(self, world: World, faults: Faults, clock: Callable[[], float]) -> None:
         self.world = world
@@ -24,21 +25,33 @@ class EcsService:
         self.nonces: set[str] = set()
         self.signatures: set[str] = set()
         self.calls_in_minute: Counter[tuple[str, str, int]] = Counter()
+        self.hidden: set[str] = set()
+        self.blind = False
         self.operations = {
             "DescribeImages": self.describe_images,
+            "DescribeSnapshots": self.describe_snapshots,
             "TagResources": self.tag_resources,
             "ModifyImageSharePermission": self.modify_image_share_permission,
             "DeleteImage": self.delete_image,
+            "DeleteSnapshot": self.delete_snapshot,
         }
 
     def answer(self, method: str, host: str, query: dict[str, str]) -> Answer:
         try:
             account = self.check_request(method, host, query)
-            self.throttle(query["RegionId"], query["Action"])
-            result = self.operations[query["Action"]](account, query)
+            operation, region, ids = query["Action"], query["RegionId"], ids_in(query)
+            self.throttle(region, operation)
+            faults = [fault for fault in self.faults.ecs if fault.applies(operation, region, ids)]
+            for fault in faults:
+                if fault.answer:
+                    return fault.answer
+            self.hidden = {id for fault in faults for id in fault.hidden}
+            self.check_permission(region, operation)
+            self.refuse_by_fault(operation, ids)
+            result = self.operations[operation](account, query)
         except Refused as refused:
             return refused.answer
-        return Answer(200, {"RequestId": "00000000-0000-0000-0000-000000000000"} | result)
+        return Answer(200, {"RequestId": REQUEST_ID} | result)
 
     def check_request(self, method: str, host: str, query: dict[str, str]) -> str:
         """Check the common parameters and the signature, as described at
@@ -68,14 +81,27 @@ class EcsService:
         return query["AccessKeyId"]
 
     def throttle(self, region: str, operation: str) -> None:
-        if operation in self.faults.throttled_operations:
-            raise Refused(400, "Throttling", "Request was denied due to request throttling.")
         if self.faults.calls_a_minute is None:
             return
         minute = region, operation, int(self.clock() // 60)
         self.calls_in_minute[minute] += 1
         if self.calls_in_minute[minute] > self.faults.calls_a_minute:
             raise Refused(400, "Throttling.User", "Request was denied due to user flow control.")
+
+    def check_permission(self, region: str, operation: str) -> None:
+        """Without permission, a listing is empty; all other operations are refused."""
+        self.blind = region in self.faults.blind_regions
+        lacking = self.faults.lacking & {(region, operation), ("", operation)}
+        if lacking or (self.blind and not operation.startswith("Describe")):
+            raise Refused(403, "Forbidden.RAM", "User not authorized to operate on the specified resource.")
+
+    def refuse_by_fault(self, operation: str, ids: Iterable[str]) -> None:
+        for id in ("", *ids):
+            if (operation, id) in self.faults.refusals:
+                raise self.faults.refusals[operation, id]
+
+    def sees(self, id: str) -> bool:
+        return not self.blind and id not in self.hidden
 
     def find(self, account: str, region: str, id: str) -> EcsImage | None:
         """An image that the account may see, unless it has left the listing."""
@@ -84,7 +110,7 @@ class EcsService:
             return None
         if image.deleted_at is not None and self.clock() - image.deleted_at >= self.faults.listing_lag:
             return None
-        return image
+        return image if self.sees(id) else None
 
     def find_own(self, account: str, region: str, id: str) -> EcsImage:
         image = self.find(account, region, id)
@@ -94,13 +120,18 @@ class EcsService:
             raise Refused(403, "OperationDenied", "The image belongs to another account.")
         return image
 
+    def find_snapshot(self, account: str, region: str, id: str) -> EcsSnapshot | None:
+        snapshot = self.world.snapshots.get(id)
+        if snapshot is None or not snapshot.listed or (snapshot.region, snapshot.owner) != (region, account):
+            return None
+        return snapshot if self.sees(id) else None
+
     def describe_images(self, account: str, query: dict[str, str]) -> dict[str, Any]:
-        size, page = int(query.get("PageSize", 10)), int(query.get("PageNumber", 1))
+        size, page = page_in(query)
         ids = query["ImageId"].split(",") if "ImageId" in query else []
         statuses = query.get("Status", "Available").split(",")
-        if not 1 <= size <= 100 or page < 1 or len(ids) > 100 or not set(statuses) <= set(STATUSES):
+        if len(ids) > 100 or not set(statuses) <= set(STATUSES):
             raise Refused(400, "InvalidParameter")
-        self.refuse_by_fault("DescribeImages", ids)
         visible = (self.find(account, query["RegionId"], id) for id in dict.fromkeys(ids or self.world.images))
         listed = [image for image in visible if image and image.status in statuses]
         if "ImageOwnerAlias" in query:
@@ -113,44 +144,110 @@ class EcsService:
             "Images": {"Image": [as_described(image, account) for image in listed[(page - 1) * size : page * size]]},
         }
 
-    def tag_resources(self, account: str, query: dict[str, str]) -> dict[str, Any]:
-        ids = [query[f"ResourceId.{n}"] for n in range(1, 1 + sum(name.startswith("ResourceId.") for name in query))]
-        if not 1 <= len(ids) <= 50 or query.get("ResourceType") != "image":
+    def describe_snapshots(self, account: str, query: dict[str, str]) -> dict[str, Any]:
+        size, page = page_in(query)
+        ids = snapshots_in(query)
+        if ids is None or len(ids) > 100:
             raise Refused(400, "InvalidParameter")
-        self.refuse_by_fault("TagResources", ids)
-        images = [self.find(account, query["RegionId"], id) for id in ids]
-        if any(image is None or image.owner != account for image in images):
+        tags = tags_in(query)
+        wanted = dict.fromkeys(ids or self.world.snapshots)
+        found = (self.find_snapshot(account, query["RegionId"], id) for id in wanted)
+        listed = [snapshot for snapshot in found if snapshot and has_tags(snapshot, tags)]
+        return {
+            "TotalCount": len(listed),
+            "PageNumber": page,
+            "PageSize": size,
+            "Snapshots": {
+                "Snapshot": [
+                    {"SnapshotId": snapshot.id, "Status": "accomplished", "Tags": described_tags(snapshot.tags)}
+                    for snapshot in listed[(page - 1) * size : page * size]
+                ]
+            },
+        }
+
+    def tag_resources(self, account: str, query: dict[str, str]) -> dict[str, Any]:
+        ids = ids_in(query)
+        if not 1 <= len(ids) <= 50 or query.get("ResourceType") not in ("image", "snapshot"):
+            raise Refused(400, "InvalidParameter")
+        find = self.find if query["ResourceType"] == "image" else self.find_snapshot
+        found: list[EcsImage | EcsSnapshot | None] = [find(account, query["RegionId"], id) for id in ids]
+        own = [resource for resource in found if resource and resource.owner == account]
+        if len(own) < len(ids):
             raise Refused(404, "InvalidResourceId.NotFound")
-        for image in images:
-            assert image is not None
-            image.tags[query["Tag.1.Key"]] = query["Tag.1.Value"]
+        for resource in own:
+            resource.tags.update(tags_in(query))
         return {}
 
     def modify_image_share_permission(self, account: str, query: dict[str, str]) -> dict[str, Any]:
-        self.refuse_by_fault("ModifyImageSharePermission", [query["ImageId"]])
         image = self.find_own(account, query["RegionId"], query["ImageId"])
         if query.get("IsPublic", "false") != "false":
             raise Refused(400, "InvalidParameter.IsPublic")
         if not image.public:
-            raise Refused(403, "InvalidOperation.ImageNotPublic", "The image is not a community image.")
+            raise Refused(403, "Image.NotPublic", "The image is not a community image.")
         image.public = False
         return {}
 
     def delete_image(self, account: str, query: dict[str, str]) -> dict[str, Any]:
-        self.refuse_by_fault("DeleteImage", [query["ImageId"]])
         image = self.find_own(account, query["RegionId"], query["ImageId"])
         if image.public:
             raise Refused(403, "ImageIsPublic")
         if query.get("Force") == "true":
             raise Refused(403, "Forbidden.RAM", "The sandbox's policy does not grant Force.")
+        if image.usage == "instance":
+            raise Refused(403, "ImageUsingByInstance", "The image is used by an instance.")
         if image.deleted_at is None:
             image.deleted_at = self.clock()
         return {}
 
-    def refuse_by_fault(self, operation: str, ids: Iterable[str]) -> None:
-        for id in ("", *ids):
-            if (operation, id) in self.faults.refusals:
-                raise self.faults.refusals[operation, id]
+    def delete_snapshot(self, account: str, query: dict[str, str]) -> dict[str, Any]:
+        snapshot = self.find_snapshot(account, query["RegionId"], query["SnapshotId"])
+        if snapshot is None:
+            raise Refused(404, "InvalidSnapshotId.NotFound", "The specified snapshot does not exist.")
+        if query.get("Force") == "true":
+            raise Refused(403, "Forbidden.RAM", "The sandbox's policy does not grant Force.")
+        image = self.world.images.get(snapshot.image_id)
+        if image and image.listed:
+            raise Refused(403, "SnapshotCreatedImage", "An image was created from the snapshot.")
+        snapshot.deleted_at = self.clock()
+        return {}
+
+
+def ids_in(query: Mapping[str, str]) -> tuple[str, ...]:
+    """The images or snapshots that a call names."""
+    resources = [value for name, value in query.items() if name.startswith("ResourceId.")]
+    images = query["ImageId"].split(",") if "ImageId" in query else []
+    snapshots = [query["SnapshotId"]] if "SnapshotId" in query else snapshots_in(query) or []
+    return (*resources, *images, *snapshots)
+
+
+def snapshots_in(query: Mapping[str, str]) -> list[str] | None:
+    """SnapshotIds, a JSON list; None if it is something else."""
+    try:
+        ids = json.loads(query.get("SnapshotIds", "[]"))
+    except ValueError:
+        return None
+    return ids if isinstance(ids, list) else None
+
+
+def page_in(query: Mapping[str, str]) -> tuple[int, int]:
+    size, page = int(query.get("PageSize", 10)), int(query.get("PageNumber", 1))
+    if not 1 <= size <= 100 or page < 1:
+        raise Refused(400, "InvalidParameter")
+    return size, page
+
+
+def tags_in(query: Mapping[str, str]) -> dict[str, str]:
+    """Tag.1.Key and Tag.1.Value, and so on."""
+    keys = {name: value for name, value in query.items() if name.startswith("Tag.") and name.endswith(".Key")}
+    return {key: query.get(name.replace(".Key", ".Value"), "") for name, key in keys.items()}
+
+
+def has_tags(snapshot: EcsSnapshot, tags: Mapping[str, str]) -> bool:
+    return all(key in snapshot.tags and value in ("", snapshot.tags[key]) for key, value in tags.items())
+
+
+def described_tags(tags: Mapping[str, str]) -> dict[str, Any]:
+    return {"Tag": [{"TagKey": key, "TagValue": value} for key, value in tags.items()]}
 
 
 def as_described(image: EcsImage, account: str) -> dict[str, Any]:
@@ -160,8 +257,11 @@ def as_described(image: EcsImage, account: str) -> dict[str, Any]:
         "ImageOwnerAlias": "self" if image.owner == account else "others",
         "IsPublic": image.public,
         "Status": image.status,
-        "Tags": {"Tag": [{"TagKey": key, "TagValue": value} for key, value in image.tags.items()]},
-        "DiskDeviceMappings": {"DiskDeviceMapping": [{"Device": "/dev/xvda", "SnapshotId": image.snapshot}]},
+        "Usage": image.usage,
+        "Tags": described_tags(image.tags),
+        "DiskDeviceMappings": {
+            "DiskDeviceMapping": [{"Device": f"/dev/xvd{n}", "SnapshotId": id} for n, id in enumerate(image.snapshots)]
+        },
     }
 
 

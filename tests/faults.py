@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Collection, Container, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
+
+REQUEST_ID = "00000000-0000-0000-0000-000000000000"
 
 
 class Answer(NamedTuple):
@@ -14,10 +17,22 @@ class Answer(NamedTuple):
     headers: Mapping[str, str] = MappingProxyType({})
 
 
+def ecs_error(status: int, code: str, message: str = "The request was refused.") -> Answer:
+    return Answer(status, {"RequestId": REQUEST_ID, "Code": code, "Message": message})
+
+
+LOST = Answer(0)  # The connection is lost.
+HANGS = Answer(-1)  # No answer ever comes.
+THROTTLED = ecs_error(400, "Throttling.User", "Request was denied due to user flow control.")
+FORBIDDEN = ecs_error(403, "Forbidden.RAM", "User not authorized to operate on the specified resource.")
+NO_IMAGES = Answer(200, {"RequestId": REQUEST_ID, "TotalCount": 0, "Images": {"Image": []}})
+
+
 class Call(NamedTuple):
     """A request as a service saw it: `what` is the path, `where` the host; for ECS the operation and the region.
 
-    The status is 0 where the connection was lost; `at` is when it came, by the sandbox's clock.
+    The status is 0 if it was not answered. `at` is when it came, by the sandbox's clock. `ids` are the images and
+    snapshots that an ECS call names.
     """
 
     service: str
@@ -25,15 +40,38 @@ class Call(NamedTuple):
     where: str
     status: int
     at: float
+    ids: tuple[str, ...] = ()
 
 
 class Refused(Exception):
-    """An ECS operation is answered by an error code."""
+    """An ECS operation is answered with an error code."""
 
     def __init__(self, status: int, code: str, message: str = "The request was refused.") -> None:
         super().__init__(code)
-        body = {"RequestId": "00000000-0000-0000-0000-000000000000", "Code": code, "Message": message}
-        self.answer = Answer(status, body)
+        self.answer = ecs_error(status, code, message)
+
+
+@dataclass
+class EcsFault:
+    """What goes wrong with the calls of one ECS operation.
+
+    `calls` says with which of them, counted from 1: `{2}` is the second, `range(1, 4)` the first three.
+    """
+
+    operation: str
+    region: str = ""  # "" for all
+    id: str = ""  # of an image or a snapshot that the call names, "" for all
+    calls: Container[int] = range(1, sys.maxsize)
+    answer: Answer | None = None  # sent instead of carrying the call out
+    hidden: Collection[str] = ()  # images and snapshots that the call does not see
+    count: int = 0
+
+    def applies(self, operation: str, region: str, ids: Collection[str]) -> bool:
+        """Whether this call goes wrong. Counts it."""
+        if operation != self.operation or self.region not in ("", region) or (self.id and self.id not in ids):
+            return False
+        self.count += 1
+        return self.count in self.calls
 
 
 @dataclass
@@ -45,12 +83,24 @@ class Faults:
     broken: float = 0.0  # 500 with a body in HTML, instead of carrying it out
     lost_before: float = 0.0  # connection lost, not carried out
     lost_after: float = 0.0  # carried out, connection lost
-    answers: dict[str, Answer] = field(default_factory=dict)  # by URL, of GitHub and the store
-    refusals: dict[tuple[str, str], Refused] = field(default_factory=dict)  # by operation and image ID, "" for all
+    answers: dict[str, Answer] = field(default_factory=dict)  # by URL, or the end of one
+    refusals: dict[tuple[str, str], Refused] = field(default_factory=dict)  # by operation and ID, "" for all
+    ecs: list[EcsFault] = field(default_factory=list)  # the first that applies gives the answer
+    blind_regions: set[str] = field(default_factory=set)  # listings are empty there, all else is forbidden
+    lacking: set[tuple[str, str]] = field(default_factory=set)  # permissions, by region ("" for all) and operation
     dead_hosts: set[str] = field(default_factory=set)  # refused by the proxy
-    latency: dict[str, float] = field(default_factory=dict)  # seconds by service, by ECS region or by "connection"
+    latency: dict[str, float] = field(default_factory=dict)  # seconds; see latency_of_call and latency_of_connection
     calls_a_minute: int | None = None  # for each region and operation; more are throttled until the next minute
-    throttled_operations: set[str] = field(default_factory=set)  # never carried out
+    github_budget: int | None = None  # API calls that are left in this hour
     listing_lag: float = 0.0  # seconds that a deleted image stays listed
     lose_first_answer: set[str] = field(default_factory=set)  # of these operations; they are carried out
     cut_first_answer: set[str] = field(default_factory=set)  # half of it, of paths that end so
+    on_call: Callable[[Call], None] | None = None  # called when a request arrives, before it is carried out
+
+    def latency_of_call(self, service: str, where: str) -> float:
+        """By service, and by host or ECS region."""
+        return self.latency.get(service, 0) + self.latency.get(where, 0)
+
+    def latency_of_connection(self, region: str) -> float:
+        """By ECS region; "connection" for all others."""
+        return self.latency.get(region, self.latency.get("connection", 0))

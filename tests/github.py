@@ -2,45 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
 from urllib.parse import urlencode
 
-from faults import Answer
+from faults import Answer, Faults
 from world import API_HOST, COMMITS_PATH, GITHUB_TOKEN, STREAM_METADATA, World, version_path
+
+RESET = 2_000_000_000
+FILES_PER_PAGE = 300
 
 
 class GitHubService:
-    """The list of commits, and the files of each: https://docs.github.com/rest/commits/commits#list-commits"""
+    """The list of commits, one commit, and the file of each: https://docs.github.com/rest/commits/commits"""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, faults: Faults) -> None:
         self.world = world
-        self.budget: int | None = None  # API calls that are left in this hour
-        self.reset = 2_000_000_000
+        self.faults = faults
         self.tokens: list[str] = []
 
     def answer_api(self, path: str, query: dict[str, str], token: str) -> Answer:
         self.tokens.append(token)
         if token and token != f"Bearer {GITHUB_TOKEN}":
             return Answer(401, {"message": "Bad credentials"})
-        if self.budget is not None:
-            self.budget -= 1
-            if self.budget < 0:
-                headers = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(self.reset), "Retry-After": "3000"}
+        if self.faults.github_budget is not None:
+            self.faults.github_budget -= 1
+            if self.faults.github_budget < 0:
+                headers = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(RESET), "Retry-After": "3000"}
                 return Answer(403, {"message": "API rate limit exceeded"}, headers)
-        if path != COMMITS_PATH or query.get("path") != STREAM_METADATA:
-            return Answer(404, {"message": "Not Found"})
+        if path == COMMITS_PATH and query.get("path") == STREAM_METADATA:
+            return self.list_commits(query)
+        if path.startswith(f"{COMMITS_PATH}/"):
+            return self.show_commit(path, query)
+        return Answer(404, {"message": "Not Found"})
+
+    def list_commits(self, query: dict[str, str]) -> Answer:
         branch = query.get("sha", "")
         if branch not in self.world.branches:
             return Answer(404, {"message": f"No commit found for SHA: {branch}"})
-        size, page = min(int(query.get("per_page", 30)), 100), int(query.get("page", 1))
-        commits = self.world.branches[branch]
-        headers = {}
-        if len(commits) > page * size:
-            link = f"https://{API_HOST}{path}?{urlencode({**query, 'per_page': size, 'page': page + 1})}"
-            headers["Link"] = f'<{link}>; rel="next", <{link}>; rel="last"'
-        return Answer(200, [{"sha": commit} for commit in commits[(page - 1) * size : page * size]], headers)
+        size = min(int(query.get("per_page", 30)), 100)
+        commits, headers = one_page(self.world.branches[branch], size, COMMITS_PATH, query)
+        return Answer(200, [{"sha": commit} for commit in commits], headers)
+
+    def show_commit(self, path: str, query: dict[str, str]) -> Answer:
+        commit = path.rpartition("/")[2]
+        if commit not in self.world.changed_files:
+            return Answer(422, {"message": f"No commit found for SHA: {commit}"})
+        files, headers = one_page(self.world.changed_files[commit], FILES_PER_PAGE, path, query)
+        return Answer(200, {"sha": commit, "files": files}, headers)
 
     def answer_raw(self, path: str) -> Answer:
         for commit, version in self.world.versions.items():
             if path == version_path(commit):
                 return Answer(200, version)
         return Answer(404, b"404: Not Found")
+
+
+def one_page(items: Sequence[Any], size: int, path: str, query: dict[str, str]) -> tuple[Sequence[Any], dict[str, str]]:
+    """The items of the page that the query asks for, and a Link header if more follow."""
+    page, last = int(query.get("page", 1)), -(-len(items) // size)
+    links = {"next": page + 1, "last": last} if page < last else {}
+    header = ", ".join(
+        f'<https://{API_HOST}{path}?{urlencode({**query, "page": number})}>; rel="{rel}"'
+        for rel, number in links.items()
+    )
+    return items[(page - 1) * size : page * size], {"Link": header} if header else {}

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 from faults import Call, Faults
 from proxy import Sandbox
-from world import GITHUB_TOKEN, KEY_ID, OTHER_KEY_ID, OTHER_SECRET, SECRET, World
+from world import GITHUB_TOKEN, KEY_ID, OTHER_KEY_ID, OTHER_SECRET, SECRET, EcsImage, World, ecs_host
 
 MAIN = Path(__file__).parent.parent / "main.py"
 PROMISED = {"bootimage", "pinned", "young build", "another account's", "another release's", "undated build"}
@@ -76,7 +76,7 @@ class Started:
         """Wait for the end, and check what no run may ever do."""
         output, _ = self.process.communicate(timeout=timeout)
         run = Run(self.process.returncode, output, self.folder, self.sandbox)
-        check_promises(self.sandbox.world)
+        check_promises(self.sandbox)
         check_secrets(run)
         assert "Traceback" not in output
         assert self.sandbox.leaks == []
@@ -91,6 +91,7 @@ class Prune:
         self.folder = folder
         self.faults = Faults()
         self.clock_speed = 1.0
+        self.options: dict[str, Any] = {}  # further arguments of Sandbox
 
     def __call__(self, *args: str, env: Mapping[str, str | None] = {}) -> Run:
         with self.started(*args, env=env) as started:
@@ -98,7 +99,7 @@ class Prune:
 
     @contextlib.contextmanager
     def started(self, *args: str, env: Mapping[str, str | None] = {}) -> Iterator[Started]:
-        with Sandbox(self.world, self.faults, self.clock_speed) as sandbox:
+        with Sandbox(self.world, self.faults, self.clock_speed, **self.options) as sandbox:
             process = subprocess.Popen(
                 [sys.executable, str(MAIN), *(args or ["4.10"])],
                 cwd=self.folder,
@@ -119,16 +120,26 @@ class Prune:
         return path
 
 
-def check_promises(world: World) -> None:
-    """Nothing that must stay is deleted, made private or tagged `false`; the deleted was tagged and private before."""
-    for image in world.images.values():
-        if image.kind in PROMISED:
-            assert image.deleted_at is None, image
-            assert image.tags.get("bootimage") != "false" or image.kind == "bootimage", image
-            assert image.public or not image.was_public, image
-        if image.deleted_at is not None:
-            assert image.tags["bootimage"] == "false", image
-            assert not image.public, image
+def check_promises(sandbox: Sandbox) -> None:
+    """Check that nothing was deleted, made private or tagged that a run must leave, nor a closed region called."""
+    for image in sandbox.world.images.values():
+        check_image(image)
+    for snapshot in sandbox.world.snapshots.values():
+        image_of = sandbox.world.images.get(snapshot.image_id)
+        assert snapshot.deleted_at is None or image_of is None or image_of.deleted_at is not None, snapshot
+    closed = sandbox.world.closed_regions
+    assert not {ecs_host(region) for region in closed} & (set(sandbox.refused) | set(sandbox.handshakes))
+
+
+def check_image(image: EcsImage) -> None:
+    if image.kind in PROMISED:
+        assert image.tags.get("bootimage") != "false" or image.kind == "bootimage", image
+    if image.kind in PROMISED or image.usage == "instance":
+        assert image.deleted_at is None, image
+        assert image.public or not image.was_public, image
+    if image.deleted_at is not None:
+        assert image.tags["bootimage"] == "false", image
+        assert not image.public, image
 
 
 def check_secrets(run: Run) -> None:

@@ -14,14 +14,15 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import trustme
 from aiohttp import web
-from ecs import EcsService
-from faults import Answer, Call, Faults
+from ecs import EcsService, ids_in
+from faults import HANGS, LOST, Answer, Call, Faults
 from github import GitHubService
 from store import StoreService
 from world import API_HOST, GITHUB_TOKEN, KEY_ID, RAW_HOST, SECRET, STORE_HOST, World, ecs_host
@@ -38,19 +39,32 @@ class Sandbox:
     """The services behind a proxy on loopback, in a thread; a context manager.
 
     With a `clock_speed` of 60, minutes pass in seconds, for the services and for the command.
-    `calls` lists every request, `handshakes` counts TLS handshakes by host, `leaks` names what should not have been
-    sent where it was sent.
+    `calls` lists every request, `handshakes` and `refused` count TLS handshakes and refused CONNECTs by host, `leaks`
+    names what should not have been sent where it was sent. `untrusted_hosts` have a certificate of an unknown CA,
+    `misnamed_hosts` one for another host.
     """
 
-    def __init__(self, world: World, faults: Faults | None = None, clock_speed: float = 1) -> None:
+    def __init__(
+        self,
+        world: World,
+        faults: Faults | None = None,
+        clock_speed: float = 1,
+        check_server_name: bool = False,
+        untrusted_hosts: Collection[str] = (),
+        misnamed_hosts: Collection[str] = (),
+    ) -> None:
         self.world = world
         self.faults = faults or Faults()
         self.clock_speed = clock_speed
-        self.github = GitHubService(world)
+        self.check_server_name = check_server_name
+        self.untrusted_hosts = untrusted_hosts
+        self.misnamed_hosts = misnamed_hosts
+        self.github = GitHubService(world, self.faults)
         self.store = StoreService(world)
         self.ecs = EcsService(world, self.faults, sandbox_clock(clock_speed))
         self.calls: list[Call] = []
         self.handshakes: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
         self.leaks: list[str] = []
         self.under_way: Counter[str] = Counter()
         self.most_under_way: Counter[str] = Counter()
@@ -138,11 +152,12 @@ class Sandbox:
             method, target = head.decode("latin-1").split(" ")[:2]
             host = target.partition(":")[0]
             self.under_way["connection"] += 1
-            await asyncio.sleep(self.faults.latency.get("connection", 0))
+            await asyncio.sleep(self.faults.latency_of_connection(region_of(host)))
             self.under_way["connection"] -= 1
             if method != "CONNECT":
                 self.leaks.append(f"plain HTTP: {method} {target}")
-            if method != "CONNECT" or host in self.faults.dead_hosts or not service_of(host):
+            if method != "CONNECT" or not self.exists(host):
+                self.refused[host] += 1
                 await self.loop.sock_sendall(connection, b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
                 connection.close()
                 return
@@ -150,10 +165,18 @@ class Sandbox:
             await self.loop.connect_accepted_socket(self.server, connection, ssl=self.tls_context(host))
             self.handshakes[host] += 1
 
+    def exists(self, host: str) -> bool:
+        closed = region_of(host) in self.world.closed_regions
+        return bool(service_of(host)) and host not in self.faults.dead_hosts and not closed
+
     def tls_context(self, host: str) -> ssl.SSLContext:
         if host not in self.tls:
             self.tls[host] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            self.ca.issue_cert(host).configure_cert(self.tls[host])
+            ca = trustme.CA() if host in self.untrusted_hosts else self.ca
+            name = f"not.{host}" if host in self.misnamed_hosts else host
+            ca.issue_cert(name).configure_cert(self.tls[host])
+            if self.check_server_name:
+                self.tls[host].sni_callback = partial(refuse_other_names, host)
         return self.tls[host]
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -161,51 +184,56 @@ class Sandbox:
         query = dict(parse_qsl(urlsplit(request.raw_path).query, keep_blank_values=True))
         where = query.get("RegionId", "") if service == "ecs" else request.host
         what = query.get("Action", "") if service == "ecs" else request.path
-        came_at = self.ecs.clock()
+        call = Call(service, what, where, 0, self.ecs.clock(), ids_in(query))
         self.note_leaks(request)
+        if self.faults.on_call:
+            self.faults.on_call(call)
         self.under_way[service] += 1
         self.most_under_way[service] = max(self.most_under_way[service], self.under_way[service])
         try:
-            await asyncio.sleep(self.faults.latency.get(service, 0) + self.faults.latency.get(where, 0))
+            await asyncio.sleep(self.faults.latency_of_call(service, where))
             answer = self.answer_or_fault(service, request, query)
         finally:
             self.under_way[service] -= 1
-        self.calls.append(Call(service, what, where, answer.status if answer else 0, came_at))
-        if answer is None or what in self.faults.lose_first_answer:
+        self.calls.append(call._replace(status=max(answer.status, 0)))
+        return await self.send(answer, what, request)
+
+    async def send(self, answer: Answer, what: str, request: web.BaseRequest) -> web.StreamResponse:
+        assert request.transport is not None
+        if answer == HANGS:
+            await asyncio.Event().wait()
+        if answer == LOST or what in self.faults.lose_first_answer:
             self.faults.lose_first_answer.discard(what)
-            assert request.transport is not None
             request.transport.abort()
             raise asyncio.CancelledError
         body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
-        if what.rpartition("/")[2] in self.faults.cut_first_answer:
-            self.faults.cut_first_answer.discard(what.rpartition("/")[2])
-            assert request.transport is not None
-            request.transport.write(
-                b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body[: len(body) // 2]
-            )
+        file = what.rpartition("/")[2]
+        if file in self.faults.cut_first_answer:
+            self.faults.cut_first_answer.discard(file)
+            head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
+            request.transport.write(head + body[: len(body) // 2])
             request.transport.close()
             raise asyncio.CancelledError
         return web.Response(status=answer.status, body=body, headers=answer.headers)
 
-    def answer_or_fault(self, service: str, request: web.BaseRequest, query: dict[str, str]) -> Answer | None:
-        """The answer, or None where the connection is to be lost."""
+    def answer_or_fault(self, service: str, request: web.BaseRequest, query: dict[str, str]) -> Answer:
         chance = self.random.random()
         for rate, answer in (
             (self.faults.unavailable, Answer(503, b"")),
             (self.faults.broken, Answer(500, b"<html><body><h1>Internal Server Error</h1></body></html>")),
-            (self.faults.lost_before, None),
+            (self.faults.lost_before, LOST),
         ):
             if chance < rate:
                 return answer
             chance -= rate
         answer = self.answer(service, request, query)
-        return None if chance < self.faults.lost_after else answer
+        return LOST if chance < self.faults.lost_after else answer
 
     def answer(self, service: str, request: web.BaseRequest, query: dict[str, str]) -> Answer:
         path = unquote(urlsplit(request.raw_path).path)
-        fixed = self.faults.answers.get(f"https://{request.host}{path}")
-        if fixed is not None:
-            return fixed
+        for end, fixed in self.faults.answers.items():
+            if f"https://{request.host}{path}".endswith(end):
+                return fixed
         if service == "ecs":
             return self.ecs.answer(request.method, request.host, query)
         if service == "store":
@@ -219,11 +247,21 @@ class Sandbox:
             self.leaks.append(f"Authorization sent to {request.host}")
 
 
+def refuse_other_names(host: str, _: ssl.SSLObject, name: str | None, __: ssl.SSLContext) -> int | None:
+    """For SSLContext.sni_callback: the alert for a handshake with another server name than this, or with none."""
+    return None if name == host else ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+
+
 def service_of(host: str) -> str:
     """github, store or ecs; empty for a host that does not exist in the sandbox."""
     if host in (API_HOST, RAW_HOST):
         return "github"
     if host == STORE_HOST:
         return "store"
+    return "ecs" if region_of(host) else ""
+
+
+def region_of(host: str) -> str:
+    """The region that this host is the ECS endpoint of, or an empty string."""
     region = host.removeprefix("ecs.").partition(".")[0]
-    return "ecs" if host == ecs_host(region) else ""
+    return region if host == ecs_host(region) else ""

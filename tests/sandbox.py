@@ -1,33 +1,43 @@
-"""A stand-in for GitHub, the RHCOS store and the ECS API, to run the unchanged main.py in.
+"""Run a command against a stand-in for GitHub, the RHCOS store and the ECS API.
 
-    python tests/sandbox.py [--history FOLDER] ./main.py 4.10
+    python tests/sandbox.py ./main.py 4.10
+    python tests/sandbox.py --builds 200 --latency 0.3 --region-down eu-west-1 ./main.py --dry-run 4.10
+    python tests/sandbox.py bash --norc
 
-runs that command in a small world of its own, and prints what the cloud held before and after. Nothing leaves the
-machine: the command gets a proxy on loopback (HTTPS_PROXY) that answers for the real host names, with certificates of
-a CA made for the occasion. The services check what the real ones check: TLS, the ECS signature, parameters and limits.
-
-Tests build a World, say by Faults what is to go wrong, and look at what the Sandbox saw.
+Prints what the cloud held before and after the command. Several runs in one shell see the same cloud. Nothing leaves
+the machine: the command gets a proxy on loopback (HTTPS_PROXY) that answers for the real host names, with certificates
+of a CA made for the occasion. The services check what the real ones check: TLS, the ECS signature, parameters, limits.
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
+import sys
 from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
+from faults import Faults
+from history import history_world
 from proxy import Sandbox
-from world import default_world, history_world
+from world import World, default_world, ecs_host
+
+
+def count_resources(world: World) -> Counter[str]:
+    """The images by kind, and the snapshots."""
+    snapshots = sum(snapshot.listed for snapshot in world.snapshots.values())
+    return Counter(image.kind for image in world.listed()) + Counter(snapshots=snapshots)
 
 
 def report(sandbox: Sandbox, before: Counter[str]) -> str:
     """What the cloud held before and after, and the requests that were made."""
-    after = Counter(image.kind for image in sandbox.world.listed())
+    after = count_resources(sandbox.world)
     bootimages = sandbox.world.listed("bootimage")
     tagged = sum(image.tags == {"bootimage": "true"} for image in bootimages)
     rows = [f"{'images':24}{'before':>8}{'after':>8}"]
-    rows += [f"{kind:24}{before[kind]:8}{after[kind]:8}" for kind in sorted(before)]
+    rows += [f"{kind:24}{before[kind]:8}{after[kind]:8}" for kind in sorted(set(before) - {"snapshots"})]
+    rows += [f"{'snapshots':24}{before['snapshots']:8}{after['snapshots']:8}"]
     rows += [f"bootimages untouched: {len(bootimages)} of {before['bootimage']}, tagged bootimage=true: {tagged}"]
     requests = Counter(call.what if call.service == "ecs" else call.service for call in sandbox.calls)
     rows += ["requests: " + ", ".join(f"{what} {count}" for what, count in sorted(requests.items()))]
@@ -35,21 +45,61 @@ def report(sandbox: Sandbox, before: Counter[str]) -> str:
     return "\n".join(rows)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description="Run a command against a stand-in for GitHub, RHCOS store and ECS API."
+def run_command(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run the command and return its exit status.
+
+    The terminal sends Ctrl-C to the command too, so it is ignored here; SIGTERM is passed on.
+    """
+    signal.signal(signal.SIGINT, lambda *_: None)
+    with subprocess.Popen(command, env=environment) as process:
+        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        status = process.wait()
+    return status if status >= 0 else 128 - status
+
+
+def number_of_builds(text: str) -> int:
+    if not (text.isdecimal() and int(text) <= 2000):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 2000")
+    return int(text)
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--builds", type=number_of_builds, default=60, metavar="N", help="builds besides the bootimages (default: 60)"
+    )
+    parser.add_argument("--latency", type=float, default=0, metavar="SECONDS", help="time that each ECS call takes")
+    parser.add_argument(
+        "--calls-a-minute", type=int, metavar="N", help="ECS calls allowed a minute for each region and operation"
     )
     parser.add_argument(
-        "--history", type=Path, metavar="FOLDER", help="serve the versions of rhcos.json in this folder (commits.json)"
+        "--region-down", action="append", default=[], metavar="REGION", help="a region that does not answer"
+    )
+    parser.add_argument(
+        "--history", action="store_true", help="the real history of rhcos.json of 4.10 and 4.11, with 60 builds each"
     )
     parser.add_argument("command", nargs=argparse.REMAINDER, help="the command and its arguments")
     args = parser.parse_args(argv)
     if not args.command:
         parser.error("no command given: try ./main.py 4.10")
-    world = history_world(args.history) if args.history else default_world()
-    before = Counter(image.kind for image in world.images.values())
-    with Sandbox(world) as sandbox:
-        status = subprocess.run(args.command, env=sandbox.environment(), check=False).returncode
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    faults = Faults(
+        latency={"ecs": args.latency},
+        calls_a_minute=args.calls_a_minute,
+        dead_hosts={ecs_host(region) for region in args.region_down},
+    )
+    world = history_world() if args.history else default_world(args.builds)
+    before = count_resources(world)
+    with Sandbox(world, faults) as sandbox:
+        try:
+            status = run_command(args.command, sandbox.environment())
+        except OSError as error:
+            print(f"sandbox.py: error: cannot run {args.command[0]}: {error.strerror}", file=sys.stderr)
+            return 127
         print(report(sandbox, before))
     return status
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from faults import Answer
 from world import STORE_ROOT, World, builds_path
@@ -23,7 +24,16 @@ class StoreService:
         path = path.removeprefix(STORE_ROOT)
         for directory, builds in self.world.listings.items():
             if path == builds_path(directory):
-                return Answer(200, {"schema-version": "1.0.0", "builds": builds})
+                return Answer(200, {"schema-version": "1.0.0", "builds": builds} | self.tombstones(directory))
         if path in self.world.metas:
-            return Answer(200, json.dumps(self.world.metas[path]).encode()[:-1] + b"," + PACKAGES[1:])
+            return Answer(200, with_packages(self.world.metas[path]))
         return Answer(403, b"<Error><Code>AccessDenied</Code></Error>")
+
+    def tombstones(self, directory: str) -> dict[str, Any]:
+        builds = self.world.tombstones.get(directory)
+        return {"tombstone-builds": builds} if builds else {}
+
+
+def with_packages(meta: Any) -> bytes:
+    body = json.dumps(meta).encode()
+    return body[:-1] + b"," + PACKAGES[1:] if isinstance(meta, dict) and meta else body

@@ -128,7 +128,7 @@ def assert_clean(world: World, record: object = None) -> int:
     for signum, handler in handlers.items():
         signal.signal(signum, handler)
     assert status in (0, 1)
-    check_promises(world)
+    check_promises(sandbox)
     return status
 
 

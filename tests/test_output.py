@@ -62,7 +62,7 @@ def test_debug_adds_each_outside_call_with_its_outcome_and_duration(prune: Prune
 
 def test_line_of_a_deleted_image_names_its_snapshots(world: World, prune: Prune) -> None:
     image = world.images_of(PRIVATE_BUILD)[0]
-    assert image.snapshot in prune().line(image.id, "deleted")
+    assert image.snapshots[0] in prune().line(image.id, "deleted")
 
 
 def test_summary(world: World, prune: Prune) -> None:

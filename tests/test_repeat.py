@@ -5,7 +5,7 @@ from collections import Counter
 from datetime import datetime
 
 import pytest
-from faults import Answer, Faults, Refused
+from faults import THROTTLED, Answer, EcsFault, Faults, Refused
 from harness import PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune
 from proxy import sandbox_clock
 from world import REGIONS as ALL_REGIONS
@@ -82,7 +82,7 @@ def test_throttled_calls_wait_for_the_next_minute_once_for_all_workers(world: Wo
 
 
 def test_operation_that_stays_throttled_is_given_up(world: World, prune: Prune) -> None:
-    prune.faults.throttled_operations.add("DeleteImage")
+    prune.faults.ecs.append(EcsFault("DeleteImage", answer=THROTTLED))
     prune.clock_speed = 600
     run = prune()
     assert run.status == 1

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 STREAM_METADATA = "data/data/coreos/rhcos.json"
@@ -62,6 +59,11 @@ BOOTIMAGES = {
     "410.84.202210040010-0": REGIONS,
 }
 
+# Regions that rhcos.json names in later releases, or in later versions of one.
+LATER_REGIONS = ["ap-northeast-2", "ap-southeast-7", "me-central-1", "cn-fuzhou", "cn-wuhan-lr"]
+# The vendor closed these in 2024, with all that was in them.
+CLOSED_REGIONS = frozenset({"ap-south-1", "ap-southeast-2"})
+
 STATUSES = ("Creating", "Waiting", "Available", "UnAvailable", "CreateFailed", "Deprecated")
 
 
@@ -91,6 +93,11 @@ def commits_url() -> str:
     return f"https://{API_HOST}{COMMITS_PATH}"
 
 
+def commit_url(commit: str) -> str:
+    """What a commit changed."""
+    return f"{commits_url()}/{commit}"
+
+
 def version_path(commit: str) -> str:
     return f"/openshift/installer/{commit}/{STREAM_METADATA}"
 
@@ -110,7 +117,10 @@ def ecs_url(region: str) -> str:
 
 @dataclass
 class EcsImage:
-    """An image in the cloud. `kind` says what a test expects: "bootimage", "to be pruned", or why it is kept."""
+    """An image in the cloud. `kind` says what a test expects: "bootimage", "to be pruned", or why it is kept.
+
+    There is one snapshot behind each of its disks; deleting the image leaves them.
+    """
 
     id: str
     region: str
@@ -120,20 +130,44 @@ class EcsImage:
     status: str = "Available"
     owner: str = KEY_ID
     name: str = ""
+    usage: str = "none"  # or "instance"
+    disks: int = 1
     tags: dict[str, str] = field(default_factory=dict)
     deleted_at: float | None = None
+    closed: bool = False  # it went with its region
 
     def __post_init__(self) -> None:
         self.was_public = self.public
         self.name = self.name or f"rhcos-{self.build}"
+        self.snapshots = [f"s-{self.id.removeprefix('m-')}{disk or ''}" for disk in range(self.disks)]
 
     @property
     def listed(self) -> bool:
-        return self.deleted_at is None
+        return self.state == "kept"
 
     @property
-    def snapshot(self) -> str:
-        return f"s-{self.id.removeprefix('m-')}"
+    def state(self) -> str:
+        """kept, deleted or closed"""
+        if self.deleted_at is not None:
+            return "deleted"
+        return "closed" if self.closed else "kept"
+
+
+@dataclass
+class EcsSnapshot:
+    """A snapshot in the cloud. It outlives the image that was made from it."""
+
+    id: str
+    region: str
+    image_id: str
+    owner: str = KEY_ID
+    tags: dict[str, str] = field(default_factory=dict)
+    deleted_at: float | None = None
+    closed: bool = False
+
+    @property
+    def listed(self) -> bool:
+        return self.deleted_at is None and not self.closed
 
 
 def image_id(build: str, region: str) -> str:
@@ -152,43 +186,73 @@ def days_ago(days: float, release: str = "4.10") -> str:
 
 def rhcos_json(build: str | None, regions: Iterable[str], directory: str, host: str = STORE_HOST) -> dict[str, Any]:
     """A version of rhcos.json that names one build, or, without a build, one that names no Aliyun image."""
-    architectures: dict[str, Any] = {"s390x": {"artifacts": {}}, "x86_64": {"artifacts": {}, "images": {}}}
-    if build:
-        folder = f"https://{host}{STORE_ROOT}{directory}/{build}/x86_64"
-        disk = {"location": f"{folder}/rhcos-{build}-aliyun.x86_64.qcow2.gz", "sha256": "0" * 64}
-        architectures["x86_64"] = {
-            "artifacts": {"aliyun": {"release": build, "formats": {"qcow2.gz": {"disk": disk}}}},
-            "images": {
-                "aliyun": {
-                    "regions": {region: {"release": build, "image": image_id(build, region)} for region in regions}
-                }
-            },
-        }
+    places = {"x86_64": f"{directory}/{build}"} if build else {}
+    images = {region: image_id(build, region) for region in regions} if build else {}
+    document = stream_metadata(places, images, host)
+    document["architectures"].setdefault("x86_64", {"artifacts": {}, "images": {}})
+    document["architectures"].setdefault("s390x", {"artifacts": {}})
+    return document
+
+
+def stream_metadata(places: Mapping[str, str], images: Mapping[str, str], host: str) -> dict[str, Any]:
+    """A version of rhcos.json.
+
+    `places` has DIRECTORY/BUILD by architecture, `images` the Aliyun image of x86_64 by region.
+    """
+    architectures: dict[str, Any] = {}
+    for arch, place in places.items():
+        platforms = ["aliyun", "metal"] if arch == "x86_64" and images else ["metal"]
+        architectures[arch] = {"artifacts": {name: artifact(name, arch, place, host) for name in platforms}}
+    if images:
+        release = places["x86_64"].rpartition("/")[2]
+        regions = {region: {"release": release, "image": image} for region, image in images.items()}
+        architectures["x86_64"]["images"] = {"aliyun": {"regions": regions}}
     return {"stream": "rhcos", "metadata": {"last-modified": "2022-10-04T12:44:03Z"}, "architectures": architectures}
+
+
+def artifact(platform: str, arch: str, place: str, host: str) -> dict[str, Any]:
+    build = place.rpartition("/")[2]
+    location = f"https://{host}{STORE_ROOT}{place}/{arch}/rhcos-{build}-{platform}.{arch}.qcow2.gz"
+    return {"release": build, "formats": {"qcow2.gz": {"disk": {"location": location, "sha256": "0" * 64}}}}
 
 
 class World:
     """What GitHub, the store and the cloud hold. Tests add to it and change it."""
 
-    def __init__(self, release: str = "4.10") -> None:
+    def __init__(self, release: str = "4.10", closed_regions_exist: bool = True) -> None:
         self.release = release
+        self.closed_regions = frozenset() if closed_regions_exist else CLOSED_REGIONS
         self.branches: dict[str, list[str]] = defaultdict(list)  # commits, newest first
         self.versions: dict[str, Any] = {}  # rhcos.json by commit; no entry if the commit removed it
+        self.changed_files: dict[str, list[dict[str, str]]] = {}  # by commit
         self.listings: dict[str, list[dict[str, Any]]] = defaultdict(list)  # builds by directory, newest first
+        self.tombstones: dict[str, list[dict[str, Any]]] = defaultdict(list)  # the same, of pruned builds
         self.metas: dict[str, Any] = {}  # meta.json by meta_path()
         self.images: dict[str, EcsImage] = {}  # by ID
+        self.snapshots: dict[str, EcsSnapshot] = {}  # by ID
 
     @property
     def directory(self) -> str:
         return f"releases/rhcos-{self.release}"
 
-    def add_commit(self, version: Any = None, branch: str = "") -> str:
-        """Add the newest commit, with this rhcos.json; without one, a commit that removed the file."""
+    def add_commit(self, version: Any = None, branch: str = "", moved_to: str = "", other_files: int = 0) -> str:
+        """Add the newest commit, with this rhcos.json; without one, a commit that removed or moved the file.
+
+        The commit changed so many other files, too, which GitHub lists first.
+        """
         branch = branch or f"release-{self.release}"
         commit = hashlib.sha1(f"{branch} {len(self.branches[branch])}".encode()).hexdigest()
-        self.branches[branch].insert(0, commit)
+        self.changed_files[commit] = [{"filename": f"data/{n}", "status": "added"} for n in range(other_files)]
         if version is not None:
             self.versions[commit] = version
+            status = "modified" if self.branches[branch] else "added"
+            self.changed_files[commit].append({"filename": STREAM_METADATA, "status": status})
+        elif moved_to:
+            moved = {"filename": moved_to, "status": "renamed", "previous_filename": STREAM_METADATA}
+            self.changed_files[commit].append(moved)
+        else:
+            self.changed_files[commit].append({"filename": STREAM_METADATA, "status": "removed"})
+        self.branches[branch].insert(0, commit)
         return commit
 
     def add_build(
@@ -198,18 +262,28 @@ class World:
         kind: str = "to be pruned",
         directory: str = "",
         arches: Sequence[str] = ("x86_64",),
+        tombstone: bool = False,
         **image: Any,
     ) -> list[EcsImage]:
         """Add a build to a builds.json, with its meta.json, and an image in each region to the cloud."""
         directory = directory or self.directory
-        self.listings[directory].insert(0, {"id": build, "arches": list(arches)})
+        listing, tombstones = self.listings[directory], self.tombstones[directory]
+        (tombstones if tombstone else listing).insert(0, {"id": build, "arches": list(arches)})
         images = [EcsImage(image_id(build, region), region, build, kind, **image) for region in regions]
         for arch in arches:
             uploads = {"aliyun": [{"name": i.region, "id": i.id} for i in images]} if images else {}
             self.metas[meta_path(build, arch, directory)] = {"buildid": build, "coreos-assembler.basearch": arch}
             self.metas[meta_path(build, arch, directory)] |= uploads
-        self.images.update({image.id: image for image in images})
+        for ecs_image in images:
+            self.add_image(ecs_image)
         return images
+
+    def add_image(self, image: EcsImage) -> None:
+        """Add an image and its snapshots to the cloud. They are no more if its region is closed."""
+        image.closed = image.region in self.closed_regions
+        self.images[image.id] = image
+        for id in image.snapshots:
+            self.snapshots[id] = EcsSnapshot(id, image.region, image.id, image.owner, closed=image.closed)
 
     def add_bootimage(
         self, build: str, regions: Sequence[str], directory: str = "", host: str = STORE_HOST
@@ -235,19 +309,22 @@ class World:
     def images_of(self, build: str) -> list[EcsImage]:
         return [image for image in self.images.values() if image.build == build]
 
+    def snapshots_of(self, image: EcsImage) -> list[EcsSnapshot]:
+        return [self.snapshots[id] for id in image.snapshots]
+
     def listed(self, kind: str = "") -> list[EcsImage]:
-        """The images that are not deleted, of one kind or of all."""
+        """The images that are neither deleted nor in a closed region, of one kind or of all."""
         return [image for image in self.images.values() if image.listed and kind in ("", image.kind)]
 
 
-def default_world() -> World:
-    """4.10 with its five bootimages, sixty builds around them, and one image for each reason to keep it."""
+def default_world(builds: int = 60) -> World:
+    """4.10 with its five bootimages, so many builds around them, and one image for each reason to keep it."""
     world = World()
     world.add_commit(rhcos_json(None, (), ""))
     for build, regions in BOOTIMAGES.items():
         host = OLD_STORE_HOST if build < "410.84.202207" else STORE_HOST
         world.add_bootimage(build, regions, host=host)
-    world.add_builds_around(60, REGIONS[:24], datetime(2021, 12, 5, 3, 7))
+    world.add_builds_around(builds, REGIONS[:24], datetime(2021, 12, 5, 3, 7))
     add_kept_images(world)
     return world
 
@@ -260,44 +337,3 @@ def add_kept_images(world: World) -> None:
         build_id(release, datetime(2022, 3, 3)), ["us-east-1"], "another account's", owner=OTHER_KEY_ID, public=True
     )
     world.add_build(f"{release.replace('.', '')}.84.test-0", ["us-east-1"], "undated build")
-
-
-def history_world(folder: Path) -> World:
-    """The real history, each build that it names in the directory that it names, and builds of 4.10 and 4.11 around.
-
-    `folder` holds one file per version, named by its commit, and commits.json:
-    `{branch: [{"sha": ...}]}`, newest first.
-    """
-    world = World()
-    for branch, commits in json.loads((folder / "commits.json").read_text()).items():
-        world.branches[branch] = [commit["sha"] for commit in commits]
-    world.versions = {
-        path.stem: json.loads(path.read_text()) for path in folder.glob("*.json") if path.stem != "commits"
-    }
-    places = {place for version in world.versions.values() for place in builds_with_places(version)}
-    for build, directory, arch in sorted(places):
-        if arch in ("x86_64", "aarch64"):
-            world.add_build(build, arches=[arch], directory=directory)
-            world.metas[meta_path(build, arch, directory)]["aliyun"] = []
-    for version in world.versions.values():
-        regions = version["architectures"]["x86_64"]["images"].get("aliyun", {}).get("regions", {})
-        for region, entry in regions.items():
-            if entry["image"] not in world.images:
-                add_named_image(world, EcsImage(entry["image"], region, entry["release"], "bootimage", public=True))
-    for release in ("4.10", "4.11"):
-        world.add_builds_around(60, REGIONS[:24], datetime(2021, 12, 5, 3, 7), release)
-    return world
-
-
-def builds_with_places(version: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    for directory, build, arch in re.findall(
-        r"/art/storage/([^\"]+?)/([^\"/]+)/([^\"/]+)/[^\"/]+\"", json.dumps(version)
-    ):
-        yield build, directory, arch
-
-
-def add_named_image(world: World, image: EcsImage) -> None:
-    world.images[image.id] = image
-    for path, meta in world.metas.items():
-        if path.endswith(f"/{image.build}/x86_64/meta.json"):
-            meta["aliyun"].append({"name": image.region, "id": image.id})
