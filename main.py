@@ -1,211 +1,355 @@
 #!/usr/bin/env python3
 """Delete the RHCOS images on Alibaba Cloud (Aliyun) that never became an OpenShift bootimage.
 
-Every build of Red Hat CoreOS uploads an image to some 25 regions. The builds that a version of
-`data/data/coreos/rhcos.json` on the release's branch of openshift/installer names are bootimages, and stay for
-ever; the images of all others are tagged `bootimage=false`, made private and deleted.
+Every build of Red Hat CoreOS uploaded an image to some 25 regions. A build is a bootimage if any version of
+`data/data/coreos/rhcos.json` on the release's branch of openshift/installer names it. Bootimages are kept; the images
+of all other builds are tagged `bootimage=false`, made private and deleted. A run has seven steps:
 
-The functions stand in the order in which a run calls them:
+1. `list_commits`      lists the commits on the release's branch that touched rhcos.json (GitHub)
+2. `find_bootimages`   reads these versions: the builds and images to keep, and where the release's builds are
+3. `find_builds`       reads every builds.json of the release (RHCOS store)
+4. `find_uploads`      reads the meta.json of each build: the images that it uploaded, by region
+5. `plan_regions`      looks at each image in the cloud and decides what happens to it (ECS)
+6. `prune_region`      tags, makes private and deletes the images of one region, and confirms that they are gone
+7. `save_record`       writes the results to deleted_images.json, for the next run
 
-    find_bootimages   what must stay, and the directories in which the release's builds lie   (GitHub)
-    find_builds       every build in the builds.json of these directories                     (RHCOS store)
-    find_uploads      the images that a build uploaded, from its meta.json                    (RHCOS store)
-    prune_region      tags, makes private and deletes the images of one region                (ECS)
-    updated_record    what became of them, for the next run                                   (deleted_images.json)
+The record lists what each build uploaded; `deleted: false` is tried again by the next run:
 
-`Web` alone speaks to GitHub and to the store, `Ecs` alone to Alibaba Cloud. Both repeat what may be repeated.
-Whether an image may be deleted is decided in one place, `reason_to_keep`, on what the cloud says of it just before.
+    {"410.84.202112050307-0": [{"region": "us-east-1", "image": "m-2278ffe99a3b6169ae74", "deleted": true}]}
+
+Only `Web` talks to GitHub and the store, only `Ecs` to Alibaba Cloud. Both retry. Only `reason_to_keep` decides whether
+an image may be deleted. What a service does not show is not therefore gone: an image counts as gone only if the same
+answer lists a witness, an image of the account that no run deletes.
 """
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+
+SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+
+if __name__ == "__main__":
+    # The imports below take a quarter of a second. A signal then ends the process quietly, also if it is process 1 of a
+    # container, which the kernel spares a signal that it does not handle. What nohup ignores stays ignored.
+    for each in SIGNALS:
+        if signal.getsignal(each) != signal.SIG_IGN:
+            signal.signal(each, lambda signum, _: os._exit(128 + signum))
+    if sys.version_info < (3, 9):  # noqa: UP036
+        sys.exit(f"main.py: error: this is Python {sys.version.split()[0]}: install Python 3.9 or later")
+
 import argparse
 import contextlib
+import dataclasses
+import errno
+import fcntl
 import itertools
 import json
 import logging
-import os
-import queue
 import random
 import re
 import shutil
-import signal
-import sys
+import ssl
 import threading
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import uuid
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from datetime import datetime, timedelta, timezone
 from enum import Enum
 from functools import cache, partial
-from types import FrameType
-from typing import Any, NamedTuple, TypeVar
+from types import FrameType, MappingProxyType
+from typing import IO, Any, NamedTuple, TypeVar, Union
+from urllib.parse import unquote, urlsplit
 
-import requests
-from aliyunsdkcore.acs_exception.exceptions import ClientException, ServerException
-from aliyunsdkcore.client import AcsClient
-from aliyunsdkcore.http import protocol_type
-from aliyunsdkecs.request.v20140526.DeleteImageRequest import DeleteImageRequest
-from aliyunsdkecs.request.v20140526.DescribeImagesRequest import DescribeImagesRequest
-from aliyunsdkecs.request.v20140526.ModifyImageSharePermissionRequest import ModifyImageSharePermissionRequest
-from aliyunsdkecs.request.v20140526.TagResourcesRequest import TagResourcesRequest
-from requests.adapters import HTTPAdapter
-from urllib3.response import BaseHTTPResponse
-from urllib3.util import Retry
+try:
+    import requests
+    from aliyunsdkcore.acs_exception.exceptions import ClientException, ServerException
+    from aliyunsdkcore.client import AcsClient
+    from aliyunsdkcore.http import protocol_type
+    from aliyunsdkecs.request.v20140526.DeleteImageRequest import DeleteImageRequest
+    from aliyunsdkecs.request.v20140526.DeleteSnapshotRequest import DeleteSnapshotRequest
+    from aliyunsdkecs.request.v20140526.DescribeImagesRequest import DescribeImagesRequest
+    from aliyunsdkecs.request.v20140526.DescribeSnapshotsRequest import DescribeSnapshotsRequest
+    from aliyunsdkecs.request.v20140526.ModifyImageSharePermissionRequest import ModifyImageSharePermissionRequest
+    from aliyunsdkecs.request.v20140526.TagResourcesRequest import TagResourcesRequest
+    from requests.adapters import HTTPAdapter
+    from requests.utils import get_environ_proxies
+    from urllib3.exceptions import HTTPError, InvalidHeader
+    from urllib3.response import BaseHTTPResponse
+    from urllib3.util import Retry
+except ImportError as error:
+    sys.exit(f"main.py: error: {error}: install the packages of requirements.txt (pip install -r requirements.txt)")
 
 INSTALLER_API = "https://api.github.com/repos/openshift/installer"
 INSTALLER_RAW = "https://raw.githubusercontent.com/openshift/installer"
 STREAM_METADATA = "data/data/coreos/rhcos.json"
 STORE = "https://rhcos.mirror.openshift.com/art/storage"
 
-# The architectures of coreos-assembler that ECS has instances for.
+# The directories of the store in which the builds of 4.10 to 4.18 were made, by `urls.rhcos_release_base` in the
+# group.yml of openshift-eng/ocp-build-data. Each release has some of them, and rhcos.json does not name them all.
+USUAL_DIRECTORIES = (
+    "releases/rhcos-{release}",
+    "releases/rhcos-{release}-aarch64",
+    "prod/streams/{release}/builds",
+    "prod/streams/{release}-9.2/builds",
+    "prod/streams/{release}-9.4/builds",
+)
+
+# The architectures that ECS offers.
 ECS_ARCHITECTURES = ("x86_64", "aarch64")
 
-# A bump of the bootimage lags its build: over 66 bumps of 4.10 to 4.18 by a day at the median, 16 days at the most.
+# The vendor closed these regions on that day, with all that was in them (The Register, 2024-07-01).
+CLOSED_REGIONS = {
+    "ap-south-1": "2024-07-15",
+    "ap-southeast-2": "2024-09-30",
+}
+
+# A build may become a bootimage weeks later: over 66 bumps (4.10 to 4.18) the lag was 1 day (median), 16 days (most).
 YOUNG = timedelta(days=30)
 
 WEB_WORKERS = 16
-REGION_WORKERS = 4  # In 25 regions these keep a CPU busy with what the SDK does for each call, about a millisecond.
+REGION_WORKERS = 4
 
-DESCRIBE_LIMIT = 100  # DescribeImages: the largest PageSize.
-TAG_LIMIT = 50  # TagResources: the most ResourceIds.
+DESCRIBE_LIMIT = 100  # DescribeImages and DescribeSnapshots: the largest PageSize
+TAG_LIMIT = 50  # TagResources: the most ResourceIds
+
+# No change rests on a look at the image that is older: somebody may have pinned it since.
+LOOK_SECONDS = 60
 
 CONNECT_TIMEOUT = 10  # seconds
 WEB_TIMEOUT = 20  # seconds without a byte
 ECS_TIMEOUT = 40  # seconds; the SDK's own table grants DescribeImages 38 and DeleteImage 36
 
-PROGRESS_SECONDS = 10
+PROGRESS_SECONDS = 30
+STATUS_SECONDS = 0.5  # between two updates of the status line on a terminal
+FAREWELL_SECONDS = 1  # A signal ends the process even if its last line cannot be written.
 
 RETRIES = 8
 LONGEST_BACKOFF = 5.0  # seconds; eight retries take about 23 seconds
 LONGEST_RETRY_AFTER = 60.0  # seconds
-RETRY_SECONDS = 60  # A service that answers only by timeouts is given up sooner than after eight retries.
-THROTTLED_MINUTES = 15  # A call that finds no room in so many minutes is given up.
+RETRY_SECONDS = 60  # Retry no longer than this if each attempt ends in a timeout.
+OUTAGE_FAILURES = 5  # A service is down if this many different calls in a row failed, retries included.
+THROTTLED_SECONDS = 15 * 60  # Give up an operation that was throttled this long without one success.
 
-# An image can stay in the listing for minutes after its deletion: seconds between looks, five minutes together.
+LOCK_SECONDS = 30
+
+SHORTEST_SECRET = 8  # characters; a shorter one cannot be redacted without garbling the log
+
+RETRIED_STATUSES = (429, 500, 502, 503, 504)
+
+# A deleted image can stay in the listing for minutes: seconds between checks, five minutes in total.
 CONFIRMATION_PAUSES = (1, 2, 4, 8, 15, 30, 60, 60, 60, 60)
+
+OPERATIONS = (
+    "DescribeImages",
+    "TagResources",
+    "ModifyImageSharePermission",
+    "DeleteImage",
+    "DescribeSnapshots",
+    "DeleteSnapshot",
+)
+
+# A tag can take seconds until it is listed: seconds between checks.
+TAG_PAUSES = (0, 1, 2, 4, 8)
 
 # Without Status, DescribeImages leaves out every image that is not Available.
 EVERY_STATUS = "Creating,Waiting,Available,UnAvailable,CreateFailed,Deprecated"
 
-CREDENTIALS_REFUSED = {
-    "InvalidAccessKeyId",
-    "InvalidAccessKeyId.NotFound",
-    "InvalidAccessKeyId.Inactive",
-    "InvalidAccessKeySecret",
-    "SignatureDoesNotMatch",
-    "IncompleteSignature",
-    "Forbidden.RAM",
-    "NoPermission",
-}
+# Error codes of https://api.alibabacloud.com/document/Ecs/2014-05-26/errorCode
+CREDENTIALS_REFUSED = re.compile(
+    r"InvalidAccessKeyId(\..+)?|InvalidAccessKeySecret|SignatureDoesNotMatch|IncompleteSignature"
+    r"|Forbidden(\.AccessKey|\.AccessKeyDisabled|\.RiskControl|\.UserVerification)?"
+    r"|NoEnabledAccessKey|InvalidSecurityToken.*|MissingSecurityToken|InvalidTimeStamp\.Expired"
+)
+PERMISSION_LACKING = re.compile(r"Forbidden\.RAM|Forbidden\.NotSupportRAM|NoPermission.*")
 
-# Foreign data becomes part of URLs, of host names and of comma-separated lists: only what cannot break out is let in.
+# Foreign data becomes part of URLs, of host names and of comma-separated lists: only safe characters are accepted.
 BUILD_ID = re.compile(r"[0-9]+\.[0-9]+\.([0-9]{12})-[0-9]+")
+URL_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 REGION = re.compile(r"[a-z]{2,}(-[a-z0-9]+)+")
 IMAGE_ID = re.compile(r"[A-Za-z0-9_-]+")
+COMMIT = re.compile(r"[0-9a-f]{40}")
 DIRECTORY = re.compile(r"/art/storage/([A-Za-z0-9._/-]+)/([^/]+)/([^/]+)/[^/]+$")
 
-BOOTIMAGE = "bootimage"  # the reason to keep an image that the history names
+# Reasons to keep an image
+BOOTIMAGE = "bootimage"
+NO_DATE = "no date in the build ID"
+OTHER_RELEASE = "build of another release"
+TOO_YOUNG = f"build younger than {YOUNG.days} days"
+IMAGE_STAYS = "behind an image that stays"  # a reason to keep a snapshot
+UNLISTED = "left: no builds.json lists its build"
+ON_RECORD = "on record already"  # the reason not to read a build's meta.json
 
 Record = dict[str, list[dict[str, Any]]]
+AnyResource = TypeVar("AnyResource", bound="Resource")
 Item = TypeVar("Item")
-Result = TypeVar("Result")
+Value = TypeVar("Value")
 
 log = logging.getLogger("rhcos-aliyun-pruner")
+image_log = log.getChild("images")  # a line for each image and snapshot: in the log file, but not on a terminal
 
 
-class Image(NamedTuple):
-    """An image as its build lists it; `build` is what the list says, not what the cloud says."""
+@dataclasses.dataclass(frozen=True)
+class Image:
+    """An image as listed in rhcos.json, meta.json or the record; region and ID identify it.
 
-    build: str
+    `builds` are the builds that list it, not what the cloud says.
+    """
+
+    region: str
+    id: str
+    builds: tuple[str, ...] = dataclasses.field(compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.region} {self.id} ({', '.join(self.builds)})"
+
+
+class Snapshot(NamedTuple):
+    """A snapshot behind an image."""
+
     region: str
     id: str
 
     def __str__(self) -> str:
-        return f"{self.region} {self.id} ({self.build})"
+        return f"{self.region} {self.id}"
 
 
-class Bootimages(NamedTuple):
-    """What must stay: the builds that the history of rhcos.json names, and their images by ID."""
+Resource = Union[Image, Snapshot]
 
-    builds: frozenset[str]
-    images: dict[str, Image]
+
+class Release(NamedTuple):
+    """What this run knows about the release: all that `reason_to_keep` rests on, apart from the look at the image."""
+
+    name: str  # such as 4.10
+    bootimages: frozenset[str]  # the builds that any version of rhcos.json names
+    named_images: dict[str, Image]  # the images that it names, by ID
+    builds: Mapping[str, list[str]] = MappingProxyType(
+        {}
+    )  # every build in a builds.json, with the URLs of its meta.json
+    unread: frozenset[str] = frozenset()  # bootimages whose meta.json could not be read
 
 
 class CloudImage(NamedTuple):
-    """What DescribeImages says of an image; `tag` is the value of its tag `bootimage`."""
+    """An image as DescribeImages shows it."""
 
     own: bool
     public: bool
-    tag: str | None
+    in_use: bool
+    pinned: bool
+    tag: str | None  # the value of its tag `bootimage`
     name: str
     snapshots: tuple[str, ...]
 
 
-class Fate(Enum):
+class Instant(NamedTuple):
+    """A moment on two clocks: the monotonic one stands still while the machine sleeps, the wall clock can be set."""
+
+    monotonic: float
+    wall: float
+
+    @classmethod
+    def now(cls) -> Instant:
+        return cls(time.monotonic(), time.time())
+
+    def age(self) -> float:
+        """Seconds since then, by the clock that says more."""
+        return max(time.monotonic() - self.monotonic, time.time() - self.wall)
+
+
+class Result(Enum):
+    TO_DELETE = "to delete"
     DELETED = "deleted"
-    GONE = "gone already"
-    MISSING = "bootimage, but not in the account"
+    GONE = "already gone"
+    CLOSED = "gone with their region, which is closed"
     KEPT = "kept"
+    MISSING = "missing, though bootimages"
+    LEFT = "left"  # neither seen nor shown to be gone
     FAILED = "failed"
+    WAITING = "waiting for the next run"  # not touched, because the region or an operation there was given up
 
 
 class Outcome(NamedTuple):
-    """What became of an image, and why where that is not plain."""
+    """The result for one image or snapshot, with the reason if there is one, and how the cloud showed the image."""
 
-    fate: Fate
+    result: Result
     reason: str = ""
+    seen: CloudImage | None = None
+
+
+Outcomes = dict[Resource, Outcome]
+
+
+class Look(NamedTuple):
+    """The answer of one DescribeImages call: the images it lists, by ID, and the outcome of those that it does not."""
+
+    images: dict[str, CloudImage]
+    absent: Outcome
+    at: Instant
 
 
 class Refusal(Exception):
-    """The run ends before it changes anything; the message says why, and what to do."""
+    """The run ends before it changes anything; the message says why and what to do."""
 
 
 class OutsideError(Exception):
-    """A service refused, did not answer, or answered in another form than expected."""
+    """A service refused a call, did not answer, or sent an unexpected answer."""
 
 
 class MissingError(OutsideError):
-    """The service answered that it does not have this."""
+    """The service answered that it does not have this document."""
+
+
+class GivenUpError(OutsideError):
+    """The call was not made, because an earlier one showed that it would fail."""
+
+
+class OutdatedError(OutsideError):
+    """The call was not made, because the look that it rests on is too old."""
 
 
 class EcsError(OutsideError):
-    """An ECS call failed for good; `code` is the API's error code, or empty where no answer came."""
+    """An ECS call failed; `code` is the API's error code, or empty if there was no answer."""
 
     def __init__(self, message: str, code: str = "") -> None:
         super().__init__(message)
         self.code = code
 
 
-class Stopped(Exception):
-    """Ctrl-C or SIGTERM came."""
+class DeniedError(EcsError):
+    """The credentials were refused, or they lack the permission for this operation."""
 
 
-# What is shared by all steps
+class CertificateError(EcsError):
+    """The server's certificate could not be verified. No attempt will mend that."""
 
 
-class Stop(threading.Event):
-    """Set by the first Ctrl-C or SIGTERM. All waiting ends then, and no call to the outside begins."""
+class ThrottledError(EcsError):
+    """The call was refused because there were too many in this minute."""
 
-    signum = 0
 
-    def on_signal(self, signum: int, _: FrameType | None) -> None:
-        self.signum = signum
-        self.set()
+class LostError(EcsError):
+    """No answer, an unexpected one, or an error of the server: the call may or may not have been carried out."""
+
+
+# Shared by all steps
 
 
 class Progress:
-    """How far the current phase is; a line every ten seconds, and when the run is interrupted."""
+    """How far the current phase has come, and which regions wait because they are throttled."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.begin("starting", 0, "steps")
+        self.throttled: dict[str, float] = {}  # until when (seconds since the epoch), by region
+        self.begin("starting", 0)
 
-    def begin(self, phase: str, total: int, unit: str) -> None:
-        self.phase, self.total, self.unit = phase, total, unit
-        self.done = self.failures = 0
-        self.started = self.reported = time.monotonic()
+    def begin(self, what: str, total: int, regions: int = 0) -> None:
+        """Begin a phase that works on so many items, in so many regions."""
+        self.what, self.total, self.regions = what, total, regions
+        self.done = self.failures = self.regions_done = 0
+        self.started = time.monotonic()
 
     def advance(self, count: int = 1) -> None:
         with self.lock:
@@ -215,80 +359,64 @@ class Progress:
         with self.lock:
             self.failures += 1
 
-    def report_if_due(self) -> None:
-        if time.monotonic() - self.reported >= PROGRESS_SECONDS:
-            self.reported = time.monotonic()
-            log.info("%s%s", self, self.time_left())
-
     def time_left(self) -> str:
         if not self.done:
-            return ", time left unknown"
+            return "unknown"
         seconds = (time.monotonic() - self.started) / self.done * (self.total - self.done)
-        return f", about {timedelta(seconds=round(seconds))} left"
+        return str(timedelta(seconds=round(seconds)))
+
+    def waiting(self) -> str:
+        """The regions that are throttled, and until when (local time); empty if none is."""
+        waiting = {region: until for region, until in list(self.throttled.items()) if until > time.time()}
+        if not waiting:
+            return ""
+        until = datetime.fromtimestamp(max(waiting.values())).strftime("%H:%M:%S")
+        return f", throttled until {until}: {' '.join(sorted(waiting))}"
 
     def __str__(self) -> str:
-        return f"{self.phase} {self.done} of {self.total} {self.unit}, {self.failures} failed"
+        regions = f", regions {self.regions_done}/{self.regions}" if self.regions else ""
+        return f"{self.what} {self.done:,}/{self.total:,}, failed {self.failures:,}{regions}"
+
+    def status(self) -> str:
+        """For a status line: what is cut off on a narrow terminal comes last."""
+        return f"{self}, left {self.time_left()}{self.waiting()}"
 
 
-stopped = Stop()
 progress = Progress()
 
 
-def pause(seconds: float) -> None:
-    """Sleep, but end at once with Stopped when the run is interrupted."""
-    if stopped.wait(seconds):
-        raise Stopped
-
-
 def backoff(failures: int) -> float:
-    """Seconds to wait after so many failures in a row: doubling from a quarter, capped, half of it by chance."""
+    """Seconds to wait after this many failures in a row: exponential from 0.25 s, capped, with up to 50% jitter."""
     return float(min(LONGEST_BACKOFF, 0.25 * 2 ** (failures - 1)) * random.uniform(0.5, 1))
 
 
 def in_parallel(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int
-) -> Iterator[tuple[Item, Future[Result]]]:
-    """Run function on each item in threads; yield each item with its finished future, in the order they finish.
-
-    When the run is interrupted this raises Stopped at once: queued items are dropped, calls under way not waited for.
-    """
-    finished: queue.SimpleQueue[Future[Result]] = queue.SimpleQueue()
-    pool = ThreadPoolExecutor(workers)
+    function: Callable[[Item], Value], items: Iterable[Item], workers: int
+) -> Iterator[tuple[Item, Future[Value]]]:
+    """Run function on each item in threads; yield each item with its finished future, in the order they finish."""
+    pool = ThreadPoolExecutor(max(1, workers))
     futures = {pool.submit(function, item): item for item in items}
-    for future in futures:
-        future.add_done_callback(finished.put)
     try:
-        while futures:
-            future = next_finished(finished)
+        for future in as_completed(futures):
             yield futures.pop(future), future
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-
-
-def next_finished(finished: queue.SimpleQueue[Future[Result]]) -> Future[Result]:
-    while not stopped.is_set():
-        progress.report_if_due()
-        try:
-            return finished.get(timeout=0.2)
-        except queue.Empty:
-            continue
-    raise Stopped
 
 
 def batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
-def parse_json(text: str | bytes) -> Any:
-    """Parse JSON; ValueError for whatever is not JSON, nesting too deep to read included."""
+def parse_json(text: str | bytes, **options: Any) -> Any:
+    """Parse JSON; raises ValueError for anything else, nesting too deep to read included."""
     try:
-        return json.loads(text)
+        return json.loads(text, **options)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
 
-def values_of(document: object, key: str) -> Iterator[Any]:
-    """Every value of this key, at any depth of a JSON document."""
+def find_values(document: object, key: str) -> Iterator[Any]:
+    """Yield every value of this key, at any depth of a JSON document."""
     pending = [document]
     while pending:
         node = pending.pop()
@@ -300,18 +428,25 @@ def values_of(document: object, key: str) -> Iterator[Any]:
             pending.extend(node)
 
 
-def as_image(build: str, region: object, image: object) -> Image:
-    """An Image out of foreign data; ValueError unless region and ID look like those of ECS."""
+def as_list(value: object) -> list[Any]:
+    """The value; raises TypeError unless it is a list."""
+    if not isinstance(value, list):
+        raise TypeError(f"{value!a:.60} is not a list")
+    return value
+
+
+def parse_image(build: str, region: object, image: object) -> Image:
+    """Make an Image of foreign data; raises ValueError unless region and ID look like those of ECS."""
     if not (isinstance(region, str) and REGION.fullmatch(region)):
         raise ValueError(f"{region!a:.60} is not a region")
     if not (isinstance(image, str) and IMAGE_ID.fullmatch(image)):
         raise ValueError(f"{image!a:.60} is not an image ID")
-    return Image(build, region, image)
+    return Image(region, image, (build,))
 
 
-@cache  # A build has some 25 images, and each is asked for.
+@cache  # A build has some 25 images, and each of them asks.
 def built_at(build: str) -> datetime | None:
-    """The time in the third field of a build ID (410.84.202207061638-0, UTC), or None where it tells none."""
+    """The time in the third field of a build ID (410.84.202207061638-0, UTC), or None if it has none."""
     match = BUILD_ID.fullmatch(build)
     try:
         return datetime.strptime(match[1], "%Y%m%d%H%M").replace(tzinfo=timezone.utc) if match else None
@@ -319,41 +454,202 @@ def built_at(build: str) -> datetime | None:
         return None
 
 
-def is_young(build: str) -> bool:
-    built = built_at(build)
-    return built is not None and datetime.now(timezone.utc) - built < YOUNG
-
-
 def is_of_release(build: str, release: str) -> bool:
     """Whether the ID is of this release: those of 4.10 begin with `410.`."""
     return build.startswith(release.replace(".", "") + ".")
 
 
-class CappedRetry(Retry):
-    """urllib3's Retry, which would otherwise sleep for as long as a Retry-After header says."""
+def one_line(text: object) -> str:
+    line = " ".join(str(text).split())
+    return line if len(line) <= 300 else f"{line[:300]}..."
+
+
+# Services
+
+
+class Outage:
+    """Shared by the callers of a service: after several calls in a row that failed, the next ones fail at once."""
+
+    def __init__(self, service: str) -> None:
+        self.service = service
+        self.verdict = ""
+        self.failures = 0
+        self.lock = threading.Lock()
+
+    def check(self) -> None:
+        if self.verdict:
+            raise GivenUpError(self.verdict)
+
+    def succeed(self) -> None:
+        self.failures = 0
+
+    def fail(self, error: OutsideError) -> None:
+        with self.lock:
+            self.failures += 1
+            if self.failures >= OUTAGE_FAILURES:
+                self.give_up(f"{self.service} failed {self.failures} times in a row ({error})")
+
+    def give_up(self, verdict: str) -> None:
+        self.verdict = self.verdict or verdict
+
+
+class Operation(Outage):
+    """One ECS operation in one region. Once throttled, it is refused until the next minute, for all workers."""
+
+    def __init__(self, region: str, name: str) -> None:
+        super().__init__(f"ecs:{name}")
+        self.region = region
+        self.name = name
+        self.throttled_until = self.throttled_since = 0.0  # monotonic; 0 if it is not throttled
+
+    def wait(self) -> None:
+        """Wait for the minute in which the operation is allowed again."""
+        while (seconds := self.throttled_until - time.monotonic()) > 0:
+            time.sleep(seconds)
+
+    def succeed(self) -> None:
+        super().succeed()
+        self.throttled_since = 0.0
+
+    def throttle(self, until: float, error: ThrottledError) -> None:
+        with self.lock:
+            self.throttled_until = max(self.throttled_until, until)
+            progress.throttled[self.region] = time.time() + until - time.monotonic()
+            self.throttled_since = self.throttled_since or time.monotonic()
+            if time.monotonic() - self.throttled_since >= THROTTLED_SECONDS:
+                minutes = THROTTLED_SECONDS // 60
+                self.give_up(f"{self.service} was throttled for {minutes} minutes without one success ({error})")
+
+
+class BoundedRetry(Retry):
+    """urllib3's Retry, without sleeping for as long as Retry-After says, and without retrying a certificate error."""
 
     def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
-        seconds = super().get_retry_after(response)
+        try:
+            seconds = super().get_retry_after(response)
+        except (InvalidHeader, OverflowError, ValueError):
+            return None
         return None if seconds is None else min(seconds, LONGEST_RETRY_AFTER)
+
+    def increment(
+        self, method: Any = None, url: Any = None, response: Any = None, error: Any = None, *rest: Any, **options: Any
+    ) -> BoundedRetry:
+        if is_certificate_error(error):
+            raise error
+        return super().increment(method, url, response, error, *rest, **options)
+
+
+class Environment(NamedTuple):
+    """The environment variables that a run uses, checked."""
+
+    key_id: str
+    secret: str
+    github_token: str
+    web_ca: CaBundle
+    ecs_ca: CaBundle
+
+
+class CaBundle(NamedTuple):
+    """The CA certificates to verify with: `verify` is what requests takes, never an empty string, which switches
+    verification off. Without a variable these are the certificates that come with requests."""
+
+    variable: str = ""
+    verify: str | bool = True
+
+    def __str__(self) -> str:
+        return f"{self.variable}={self.verify}" if self.variable else "the CA certificates of the package certifi"
+
+
+def read_environment() -> Environment:
+    """Refuse what would fail later; no message contains a value."""
+    check_proxies()
+    return Environment(
+        key_id=read_secret("ALIYUN_ACCESS_KEY_ID", required=True),
+        secret=read_secret("ALIYUN_ACCESS_KEY_SECRET", required=True),
+        github_token=read_secret("GITHUB_TOKEN"),
+        web_ca=read_ca_bundle("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+        ecs_ca=read_ca_bundle("ALIBABA_CLOUD_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+    )
+
+
+def read_secret(name: str, required: bool = False) -> str:
+    value = os.environ.get(name, "").strip()
+    if not value and required:
+        raise Refusal(f"the environment variable {name} is not set: set it to the account's access key")
+    if value and not (re.fullmatch(r"[!-~]+", value) and len(value) >= SHORTEST_SECRET):
+        raise Refusal(
+            f"the environment variable {name} is malformed: it must be at least {SHORTEST_SECRET} printable ASCII "
+            "characters without spaces"
+        )
+    return value
+
+
+def read_ca_bundle(*names: str) -> CaBundle:
+    """The first of these variables that is set and not empty."""
+    for name in names:
+        path = os.environ.get(name, "")
+        if not path:
+            continue
+        try:
+            if not os.path.isdir(path):
+                ssl.create_default_context(cafile=path)
+        except (OSError, ValueError) as error:
+            raise Refusal(
+                f"the environment variable {name} does not name a readable file of CA certificates "
+                f"({type(error).__name__}): correct or unset it; in a container, mount the file"
+            ) from None
+        return CaBundle(name, path)
+    return CaBundle()
+
+
+def proxy_variables() -> list[str]:
+    return [name for name in os.environ if name.lower() in ("http_proxy", "https_proxy", "all_proxy")]
+
+
+def check_proxies() -> None:
+    for name in proxy_variables():
+        value = os.environ[name].strip()
+        try:
+            url = urlsplit(value if "://" in value else f"http://{value}")
+            host = (url.hostname or "").encode("idna")
+            well_formed = host and url.scheme in ("http", "https") and url.path in ("", "/") and (url.port or 1) > 0
+        except ValueError:
+            well_formed = False
+        if value and (not well_formed or url.query or url.fragment):
+            raise Refusal(
+                f"the environment variable {name} is malformed: give it in the form http://USER:PASSWORD@HOST:PORT, "
+                "with special characters in user and password percent-encoded"
+            )
+
+
+def new_session(ca: CaBundle, **adapter_options: Any) -> requests.Session:
+    """A session for HTTPS only. It reads neither ~/.netrc, which would replace GITHUB_TOKEN, nor the environment."""
+    session = requests.Session()
+    session.trust_env = False
+    session.verify = ca.verify
+    del session.adapters["http://"]
+    session.mount("https://", HTTPAdapter(**adapter_options))
+    return session
 
 
 class Web:
     """GitHub and the RHCOS store over kept-alive connections.
 
-    GITHUB_TOKEN is sent to api.github.com alone. That host is not asked again after a 429: it counts the budget by the
-    hour (https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api).
+    GITHUB_TOKEN is sent to api.github.com only. That host is not asked again after a 429: its limit is by the hour
+    (https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api).
     """
 
-    def __init__(self, github_token: str) -> None:
-        self.api = self.session(retried=(500, 502, 503, 504), respect_retry_after_header=False)
+    def __init__(self, environment: Environment) -> None:
+        self.ca = environment.web_ca
+        self.api = self.session(retried=RETRIED_STATUSES[1:], respect_retry_after_header=False)
         self.api.headers["Accept"] = "application/vnd.github+json"
-        if github_token:
-            self.api.headers["Authorization"] = f"Bearer {github_token}"
-        self.files = self.session(retried=(429, 500, 502, 503, 504))
+        if environment.github_token:
+            self.api.headers["Authorization"] = f"Bearer {environment.github_token}"
+        self.files = self.session(retried=RETRIED_STATUSES)
+        self.outages: dict[str, Outage] = {}
 
-    @staticmethod
-    def session(retried: Collection[int], **options: Any) -> requests.Session:
-        retry = CappedRetry(
+    def session(self, retried: Collection[int], **options: Any) -> requests.Session:
+        retry = BoundedRetry(
             total=RETRIES,
             backoff_factor=0.25,
             backoff_max=LONGEST_BACKOFF,
@@ -362,36 +658,40 @@ class Web:
             raise_on_status=False,
             **options,
         )
-        session = requests.Session()
-        del session.adapters["http://"]
-        session.mount("https://", HTTPAdapter(pool_maxsize=WEB_WORKERS, max_retries=retry))
-        return session
+        return new_session(self.ca, pool_maxsize=WEB_WORKERS, max_retries=retry)
 
     def get(self, url: str) -> requests.Response:
-        """GET; an answer of any status. OutsideError where none came."""
+        """GET a URL and return the response, whatever its status. Raises OutsideError if there is none."""
         session = self.api if url.startswith("https://api.github.com/") else self.files
-        failures = 0
-        while True:
-            if stopped.is_set():
-                raise Stopped
+        for failures in range(1, RETRIES + 2):
             started = time.monotonic()
             try:
-                response = session.get(url, timeout=(CONNECT_TIMEOUT, WEB_TIMEOUT))
+                response = session.get(url, timeout=(CONNECT_TIMEOUT, WEB_TIMEOUT), proxies=get_environ_proxies(url))
             except requests.exceptions.ChunkedEncodingError as error:
                 # The connection was lost within the body, which urllib3 does not retry.
-                failures += 1
-                if failures > RETRIES:
-                    raise OutsideError(f"{url}: {innermost(error)}") from None
-                pause(backoff(failures))
-            except requests.RequestException as error:
-                raise OutsideError(f"{url}: {innermost(error)}") from None
+                lost = error
+                time.sleep(backoff(failures))
+            except (requests.RequestException, HTTPError, ValueError) as error:
+                # The last two come from redirects to malformed URLs.
+                raise OutsideError(f"{url}: {innermost(error)}{ca_hint(error, self.ca)}") from None
             else:
                 log.debug("GET %s: %s in %.3f s", url, response.status_code, time.monotonic() - started)
                 return response
+        raise OutsideError(f"{url}: {innermost(lost)}")
 
     def get_json(self, url: str, missing: Collection[int]) -> Any:
-        """GET a JSON document; MissingError for the statuses by which this host says that it does not have it."""
-        response = self.get(url)
+        """GET a JSON document. Raises MissingError for the statuses that say that the host does not have it."""
+        host = urlsplit(url).netloc
+        outage = self.outages.setdefault(host, Outage(host))
+        outage.check()
+        try:
+            response = self.get(url)
+            if response.status_code in RETRIED_STATUSES:
+                raise OutsideError(f"{url}: HTTP status {response.status_code}")
+        except OutsideError as error:
+            outage.fail(error)
+            raise
+        outage.succeed()
         if response.status_code in missing:
             raise MissingError(f"{url}: HTTP status {response.status_code}")
         if response.status_code != 200:
@@ -407,110 +707,410 @@ def innermost(error: BaseException) -> str:
     while True:
         inner = getattr(error, "reason", None) or next(iter(error.args), None)
         if not isinstance(inner, BaseException):
-            return f"{type(error).__name__}: {error}"
+            return one_line(f"{type(error).__name__}: {error}")
         error = inner
+
+
+def is_certificate_error(error: object) -> bool:
+    return "CERTIFICATE_VERIFY_FAILED" in str(error)
+
+
+def ca_hint(error: object, ca: CaBundle) -> str:
+    return f"; verified with {ca}" if is_certificate_error(error) else ""
+
+
+class Ecs:
+    """The ECS API (2014-05-26) of one region, for several threads.
+
+    Every call is retried after a lost connection, a 5xx or throttling, so each must be safe to repeat. A change takes
+    the look that it rests on, and raises OutdatedError if that is too old. Once an operation is given up, nothing is
+    changed in this region any more.
+    """
+
+    def __init__(self, region: str, environment: Environment, delete_snapshots: bool = False) -> None:
+        self.region = region
+        self.delete_snapshots = delete_snapshots  # whether the snapshots behind deleted images are deleted, too
+        # Every region has an endpoint of this name; the SDK would ask another service for those that it does not know.
+        self.host = f"ecs.{region}.aliyuncs.com"
+        self.ca = environment.ecs_ca
+        self.has_bootimages = False  # whether rhcos.json names images in this region
+        self.witness = ""  # ID of an image of the account that no run deletes
+        self.operations = {name: Operation(region, name) for name in OPERATIONS}
+        self.client = AcsClient(
+            environment.key_id,
+            environment.secret,
+            region,
+            auto_retry=False,
+            connect_timeout=CONNECT_TIMEOUT,
+            timeout=ECS_TIMEOUT,
+            verify=self.ca.verify,
+        )
+        # The SDK brings a requests and urllib3 of 2019, which send no server name from Python 3.12 on.
+        self.client.session = new_session(self.ca, pool_maxsize=REGION_WORKERS + 1)
+
+    def look(self, ids: Sequence[str]) -> Look:
+        """Look at up to 99 images.
+
+        The answer is not limited to the account's own images: they must be told from those of other accounts.
+        """
+        asked = [*ids, self.witness] if self.witness else ids
+        images, total, at = self.describe(ImageId=",".join(dict.fromkeys(asked)))
+        if total != len(images):
+            raise EcsError(f"DescribeImages listed {len(images)} images of {total}")
+        return Look(images, self.outcome_of_absence(images), at)
+
+    def outcome_of_absence(self, images: dict[str, CloudImage]) -> Outcome:
+        """What it means that an answer which lists these images does not list another one."""
+        own = {id for id, image in images.items() if image.own}
+        if self.witness in own or (own and not self.has_bootimages and not self.witness):
+            return Outcome(Result.GONE)
+        if self.has_bootimages:
+            return Outcome(
+                Result.WAITING, f"bootimage {self.witness} is not listed either: {self.permission_to_look()}"
+            )
+        return Outcome(Result.LEFT, "not listed, but neither is any image of the account in this region")
+
+    def permission_to_look(self) -> str:
+        return f"check that the key's policy grants ecs:DescribeImages in {self.region}"
+
+    def own_images(self) -> Collection[str]:
+        """IDs of up to 100 images of the account."""
+        images, _, _ = self.describe(ImageOwnerAlias="self")
+        return images
+
+    def describe(self, **filters: Any) -> tuple[dict[str, CloudImage], Any, Instant]:
+        answer, at = self.call(DescribeImagesRequest, PageSize=DESCRIBE_LIMIT, Status=EVERY_STATUS, **filters)
+        try:
+            images = {str(image["ImageId"]): parse_cloud_image(image) for image in answer["Images"]["Image"]}
+            return images, answer["TotalCount"], at
+        except (KeyError, TypeError, AttributeError):
+            raise EcsError("DescribeImages sent an unexpected answer") from None
+
+    def tag(self, ids: Sequence[str], value: str, look: Look | None = None, resource: str = "image") -> None:
+        """Tag up to 50 images or snapshots `bootimage=value`. One that cannot be tagged fails the whole call."""
+        tags = [{"Key": "bootimage", "Value": value}]
+        self.call(TagResourcesRequest, look, ResourceType=resource, ResourceIds=ids, Tags=tags)
+
+    def has_forgotten(self, id: str, look: Look) -> bool:
+        """Whether the API says that it does not know a deleted image; needed if the region has no witness left."""
+        try:
+            self.call(DeleteImageRequest, look, ImageId=id)
+        except EcsError as error:
+            return error.code == "InvalidImageId.NotFound"
+        return False
+
+    def marked_snapshots(self) -> list[Snapshot]:
+        """All snapshots that are tagged `bootimage=false`."""
+        snapshots: dict[Snapshot, None] = {}
+        page = 1
+        while True:
+            listed, total, _ = self.describe_marked(PageNumber=page)
+            snapshots.update(dict.fromkeys(listed))
+            if not listed or page * DESCRIBE_LIMIT >= total:
+                return list(snapshots)
+            page += 1
+
+    def describe_marked(self, **filters: Any) -> tuple[list[Snapshot], int, Instant]:
+        tags = [{"Key": "bootimage", "Value": "false"}]
+        answer, at = self.call(DescribeSnapshotsRequest, Tags=tags, PageSize=DESCRIBE_LIMIT, **filters)
+        try:
+            listed = [Snapshot(self.region, str(each["SnapshotId"])) for each in answer["Snapshots"]["Snapshot"]]
+            return listed, int(answer["TotalCount"]), at
+        except (KeyError, TypeError, ValueError):
+            raise EcsError("DescribeSnapshots sent an unexpected answer") from None
+
+    def look_at_marked(self, snapshots: Sequence[Snapshot]) -> tuple[list[Snapshot], Look]:
+        """Those of up to 100 snapshots that are still tagged `bootimage=false`."""
+        listed, _, at = self.describe_marked(SnapshotIds=json.dumps([snapshot.id for snapshot in snapshots]))
+        return listed, Look({}, Outcome(Result.GONE), at)
+
+    def delete_snapshot(self, id: str, look: Look) -> None:
+        """Delete a snapshot; one that is gone already is success. Never by Force."""
+        try:
+            self.call(DeleteSnapshotRequest, look, SnapshotId=id)
+        except EcsError as error:
+            if error.code != "InvalidSnapshotId.NotFound":
+                raise
+
+    def make_private(self, id: str, look: Look) -> None:
+        """Unpublish a community image; one that is private already is success."""
+        try:
+            self.call(ModifyImageSharePermissionRequest, look, ImageId=id, IsPublic="false")
+        except EcsError as error:
+            if error.code != "Image.NotPublic":
+                raise
+
+    def delete(self, id: str, look: Look) -> None:
+        """Delete a private image; one that is gone already is success. Never by Force."""
+        try:
+            self.call(DeleteImageRequest, look, ImageId=id)
+        except EcsError as error:
+            if error.code != "InvalidImageId.NotFound":
+                raise
+
+    def check(self) -> None:
+        """Raise GivenUpError if nothing can be changed in this region any more."""
+        for operation in self.operations.values():
+            operation.check()
+
+    def call(self, request_type: type[Any], look: Look | None = None, **parameters: Any) -> tuple[Any, Instant]:
+        """Call an operation until it is carried out or refused; returns the answer and when the call was sent.
+
+        Raises an EcsError if it failed, GivenUpError or OutdatedError if it was not made.
+        """
+        operation = self.operations[request_type.__name__[: -len("Request")]]
+        failures, first_failure = 0, 0.0
+        while True:
+            operation.wait()
+            operation.check()
+            if look is not None:
+                self.check()
+                if look.at.age() > LOOK_SECONDS:
+                    raise OutdatedError("the look at the image is too old")
+            sent = Instant.now()
+            try:
+                answer = self.attempt(operation.name, request_type, parameters)
+            except ThrottledError as error:
+                # A second more, for clocks that differ.
+                operation.throttle(sent.monotonic + 61 - sent.wall % 60, error)
+            except DeniedError as error:
+                operation.give_up(f"{error}: check the key and its RAM policy")
+                raise DeniedError(operation.verdict, error.code) from None
+            except LostError as error:
+                failures += 1
+                first_failure = first_failure or sent.monotonic
+                if failures > RETRIES or time.monotonic() - first_failure > RETRY_SECONDS:
+                    operation.fail(error)
+                    raise
+                time.sleep(backoff(failures))
+            except EcsError:
+                operation.succeed()
+                raise
+            else:
+                operation.succeed()
+                return answer, sent
+
+    def attempt(self, operation: str, request_type: type[Any], parameters: dict[str, Any]) -> dict[str, Any]:
+        request = request_type()
+        request.set_protocol_type(protocol_type.HTTPS)
+        request.set_endpoint(self.host)
+        for name, value in parameters.items():
+            getattr(request, f"set_{name}")(value)
+        started = time.monotonic()
+        outcome = "ok"
+        try:
+            return parse_answer(self.client.do_action_with_exception(request))
+        except Exception as error:
+            # An answer that the SDK does not expect ends in an exception of any type within it.
+            failure = self.parse_failure(operation, error)
+            outcome = str(failure)
+            raise failure from None
+        finally:
+            log.debug("%s %s: %s in %.3f s", self.region, operation, outcome, time.monotonic() - started)
+
+    def parse_failure(self, operation: str, error: Exception) -> EcsError:
+        if isinstance(error, ServerException):
+            code, status = str(error.get_error_code()), error.get_http_status()
+            message = f"{operation}: {code} (HTTP status {status}, {one_line(error.get_error_msg())})"
+            if "Throttling" in code:
+                return ThrottledError(message, code)
+            if CREDENTIALS_REFUSED.fullmatch(code) or PERMISSION_LACKING.fullmatch(code):
+                return DeniedError(f"ecs:{message}", code)
+            return LostError(message, code) if status >= 500 else EcsError(message, code)
+        message = f"{operation}: {lost_how(error)}"
+        if is_certificate_error(error):
+            return CertificateError(f"{self.host}: {message}{ca_hint(error, self.ca)}")
+        if isinstance(error, ClientException) and error.get_error_code() != "SDK.HttpError":
+            return EcsError(message)
+        return LostError(message)
+
+
+def parse_answer(body: bytes) -> dict[str, Any]:
+    """Every answer of ECS is an object with a RequestId; raises ValueError for anything else, as a proxy's page."""
+    answer = parse_json(body)
+    if not (isinstance(answer, dict) and answer.get("RequestId")):
+        raise ValueError(f"unexpected answer {body!r:.60}")
+    return answer
+
+
+def lost_how(error: Exception) -> str:
+    """The SDK's message for a lost connection, without the URL of thousands of characters in front of the cause."""
+    text = str(error.get_error_msg()) if isinstance(error, ClientException) else repr(error)
+    cause = re.search(r"\(Caused by (.+)\)\s*$", text, re.DOTALL)
+    return one_line(cause[1] if cause else text)
+
+
+def parse_cloud_image(image: Any) -> CloudImage:
+    tags = {str(tag["TagKey"]): str(tag["TagValue"]) for tag in image.get("Tags", {}).get("Tag", [])}
+    disks = image.get("DiskDeviceMappings", {}).get("DiskDeviceMapping", [])
+    return CloudImage(
+        own=image.get("ImageOwnerAlias") == "self",
+        public=bool(image.get("IsPublic")),
+        in_use=image.get("Usage") == "instance",
+        pinned=any(key.casefold() == "bootimage" and value.casefold() == "true" for key, value in tags.items()),
+        tag=tags.get("bootimage"),
+        name=str(image.get("ImageName", "")),
+        snapshots=tuple(str(disk["SnapshotId"]) for disk in disks if disk.get("SnapshotId")),
+    )
 
 
 # Steps 1 and 2: the history of rhcos.json
 
 
-def find_bootimages(web: Web, release: str) -> tuple[Bootimages, list[str]]:
-    """What the versions of rhcos.json on the release's branch name, and the directories where the release's builds lie.
+def find_bootimages(web: Web, name: str) -> tuple[Release, list[str]]:
+    """Find what the versions of rhcos.json on the release's branch name, and the directories of the release's builds.
 
-    A build counts as named wherever its ID stands, for whichever platform or architecture.
+    A build is named wherever its ID stands, for whichever platform or architecture.
     """
-    progress.begin("listing", 1, "history")
-    commits = next_result(in_parallel(partial(list_commits, web), [release], workers=1))
-    documents = fetch_versions(web, commits)
-    builds: set[str] = set()
+    documents = fetch_versions(web, list_commits(web, name))
+    bootimages: set[str] = set()
     images: dict[str, Image] = {}
-    directories = {f"releases/rhcos-{release}": None}
+    directories: dict[str, None] = {}
     for commit, document in documents.items():
         try:
-            images |= {image.id: image for image in bootimages_in(document)}
+            images.update((image.id, image) for image in find_named_images(document))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise Refusal(
-                f"rhcos.json of commit {commit} is not stream metadata as this program knows it ({error!r}); "
-                "what must be kept is unknown, so nothing was changed"
+                f"rhcos.json of commit {commit} is not the stream metadata that this program knows ({error!r:.200}): "
+                "what to keep is unknown"
             ) from None
-        builds |= {build for build in values_of(document, "release") if isinstance(build, str)}
-        directories |= dict.fromkeys(directories_in(document, release))
+        bootimages.update(build for build in find_values(document, "release") if isinstance(build, str))
+        directories.update(dict.fromkeys(find_directories(document, name)))
     if not images:
-        raise Refusal(
-            f"no Aliyun bootimage in any version of rhcos.json on release-{release}; "
-            "what must be kept is unknown, so nothing was changed: check the release"
-        )
-    log.info("%d versions of rhcos.json on release-%s name %d builds and %d Aliyun images",
-             len(documents), release, len(builds), len(images))  # fmt: skip
-    return Bootimages(frozenset(builds), images), list(directories)
-
-
-def next_result(results: Iterator[tuple[Item, Future[Result]]]) -> Result:
-    return next(results)[1].result()
+        raise Refusal(f"no version of rhcos.json on release-{name} names an Aliyun bootimage: check the release")
+    log.info(
+        "%d versions of rhcos.json on release-%s name %d builds and %d Aliyun images",
+        len(documents), name, len(bootimages), len(images),
+    )  # fmt: skip
+    return Release(name, frozenset(bootimages), images), list(directories)
 
 
 def list_commits(web: Web, release: str) -> list[str]:
-    """SHAs of the commits on the release's branch that touched rhcos.json, newest first.
+    """List the SHAs of the commits on the release's branch that touched rhcos.json, newest first.
 
     https://docs.github.com/rest/commits/commits#list-commits
     """
+    progress.begin("branches listed", 1)
     url = f"{INSTALLER_API}/commits?sha=release-{release}&path={STREAM_METADATA}&per_page=100"
-    commits: list[str] = []
-    while url:
-        response = web.get(url)
-        refuse_github_errors(response, release)
+    missing = f"openshift/installer has no branch release-{release}: check the release"
+    commits = []
+    for page in fetch_pages(web, url, missing):
         try:
-            commits += [commit["sha"] for commit in parse_json(response.content)]
-        except (KeyError, TypeError, ValueError):
-            raise Refusal("GitHub's list of commits could not be read; try again later") from None
-        url = response.links.get("next", {}).get("url", "")
+            commits += [commit["sha"] for commit in page]
+        except (KeyError, TypeError):
+            raise Refusal(f"{url}: not a list of commits; try again later") from None
+    if not all(isinstance(commit, str) and COMMIT.fullmatch(commit) for commit in commits):
+        raise Refusal(f"{url}: not a list of commits; try again later")
     return commits
 
 
-def refuse_github_errors(response: requests.Response, release: str) -> None:
-    if response.status_code == 200:
+def fetch_pages(web: Web, url: str, missing: str) -> Iterator[Any]:
+    """Yield the pages of a GitHub API result, which are linked by their `Link` header; `missing` explains a 404."""
+    fetched = set()
+    while url:
+        if url in fetched:
+            raise Refusal(f"{url}: GitHub's pages link in a loop; try again later")
+        fetched.add(url)
+        try:
+            response = web.get(url)
+            refuse_github_errors(response, missing)
+            page = parse_json(response.content)
+        except (OutsideError, ValueError) as error:
+            raise Refusal(f"GitHub's answer could not be read: {error}; try again later") from None
+        yield page
+        url = response.links.get("next", {}).get("url", "")
+
+
+def refuse_github_errors(response: requests.Response, missing: str) -> None:
+    """https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api"""
+    status, headers = response.status_code, response.headers
+    if status == 200:
         return
-    if response.status_code == 401:
+    if status == 401:
         raise Refusal("GitHub refused GITHUB_TOKEN: set a valid token, or unset it")
-    if response.status_code == 404:
-        raise Refusal(f"openshift/installer has no branch release-{release}: check the release")
-    if response.status_code in (403, 429) and response.headers.get("X-RateLimit-Remaining") == "0":
+    if status == 404:
+        raise Refusal(missing)
+    if status in (403, 429) and headers.get("X-RateLimit-Remaining") == "0":
         raise Refusal(
-            f"GitHub's budget of API calls is spent; it returns {reset_time(response)}. "
-            "Run again then, or set GITHUB_TOKEN for a larger one"
+            f"GitHub's API rate limit is used up until {reset_time(response)}: run again then, "
+            "or set GITHUB_TOKEN for a higher limit"
         )
-    raise Refusal(f"GitHub answered the list of commits with HTTP status {response.status_code}: try again later")
+    if status in (403, 429):
+        raise Refusal(
+            f"GitHub's secondary rate limit is reached (HTTP status {status}, Retry-After: "
+            f"{headers.get('Retry-After', 'none')!a:.40}): run again after that many seconds"
+        )
+    raise Refusal(f"{response.url}: HTTP status {status}; try again later")
 
 
 def reset_time(response: requests.Response) -> str:
     try:
         reset = datetime.fromtimestamp(int(response.headers["X-RateLimit-Reset"]), timezone.utc)
     except (KeyError, ValueError, OverflowError, OSError):
-        return "within the hour"
-    return f"at {reset:%Y-%m-%d %H:%M:%S} UTC"
+        return "the next hour"
+    return f"{reset:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def fetch_each(
+    fetch: Callable[[Item], Value], items: Collection[Item], what: str
+) -> Iterator[tuple[Item, Value | OutsideError]]:
+    """Fetch something from the web for each item side by side; yield the item with the result, or with the error."""
+    progress.begin(what, len(items))
+    for item, future in in_parallel(fetch, items, WEB_WORKERS):
+        progress.advance()
+        try:
+            yield item, future.result()
+        except OutsideError as error:
+            progress.fail()
+            yield item, error
 
 
 def fetch_versions(web: Web, commits: Sequence[str]) -> dict[str, Any]:
-    """rhcos.json of each commit. A commit that moved or deleted the file has none: GitHub answers 404."""
+    """Fetch rhcos.json of each commit that did not remove it."""
     documents = {}
-    urls = {f"{INSTALLER_RAW}/{commit}/{STREAM_METADATA}": commit for commit in commits}
-    progress.begin("reading", len(urls), "versions of rhcos.json")
-    for url, future in in_parallel(lambda url: web.get_json(url, missing=[404]), urls, WEB_WORKERS):
-        progress.advance()
-        try:
-            documents[urls[url]] = future.result()
-        except MissingError:
-            log.info("commit %s moved or deleted rhcos.json", urls[url])
-        except OutsideError as error:
-            raise Refusal(
-                f"a version of rhcos.json could not be read: {error}; "
-                "what must be kept is unknown, so nothing was changed: try again later"
-            ) from None
+
+    def fetch(commit: str) -> Any:
+        return web.get_json(f"{INSTALLER_RAW}/{commit}/{STREAM_METADATA}", missing=[404])
+
+    for commit, document in fetch_each(fetch, commits, "versions of rhcos.json"):
+        if isinstance(document, MissingError):
+            refuse_unless_removed(web, commit)
+            log.info("commit %s removed or renamed rhcos.json", commit)
+        elif isinstance(document, OutsideError):
+            raise Refusal(f"a version of rhcos.json could not be read: {document}; try again later")
+        else:
+            documents[commit] = document
     return documents
 
 
-def bootimages_in(document: Any) -> Iterator[Image]:
-    """The Aliyun images of one version of CoreOS stream metadata.
+def refuse_unless_removed(web: Web, commit: str) -> None:
+    """Refuse unless the commits API shows that this commit removed or renamed rhcos.json.
+
+    A 404 alone is no proof: on 2025-08-08 raw.githubusercontent.com answered it for files that existed
+    (aquaproj/aqua-registry#39883). https://docs.github.com/rest/commits/commits#get-a-commit
+    """
+    missing = f"GitHub has no commit {commit}; try again later"
+    if not any(map(removes_stream_metadata, fetch_pages(web, f"{INSTALLER_API}/commits/{commit}", missing))):
+        raise Refusal(
+            f"rhcos.json of commit {commit} is missing (HTTP status 404), but the commit did not remove it; "
+            "try again later"
+        )
+
+
+def removes_stream_metadata(page: Any) -> bool:
+    files = page.get("files") if isinstance(page, dict) else None
+    return isinstance(files, list) and any(
+        isinstance(file, dict)
+        and (
+            (file.get("status") == "removed" and file.get("filename") == STREAM_METADATA)
+            or (file.get("status") == "renamed" and file.get("previous_filename") == STREAM_METADATA)
+        )
+        for file in files
+    )
+
+
+def find_named_images(document: Any) -> Iterator[Image]:
+    """Find the Aliyun images in one version of CoreOS stream metadata.
 
     `architectures.<arch>.images.aliyun.regions.<region>` is {"release": build, "image": ID}; most architectures have no
     Aliyun images, some no images at all.
@@ -519,17 +1119,16 @@ def bootimages_in(document: Any) -> Iterator[Image]:
         for region, entry in architecture.get("images", {}).get("aliyun", {}).get("regions", {}).items():
             if not isinstance(entry["release"], str):
                 raise TypeError(f"release {entry['release']!a:.60} is not a string")
-            yield as_image(entry["release"], region, entry["image"])
+            yield parse_image(entry["release"], region, entry["image"])
 
 
-def directories_in(document: object, release: str) -> Iterator[str]:
-    """Directories of the store in which builds of this release lie, by the locations of their artifacts.
+def find_directories(document: object, release: str) -> Iterator[str]:
+    """Find the directories of the store that hold builds of this release, by the locations of their artifacts.
 
-    A branch also names builds of the release before it, from before it was cut. Their directories are left out: what
-    must stay in them is written in another branch. The host is ignored: history names one that is no more, with the
-    same paths.
+    A branch inherits versions that name the previous release's builds. Their directories are left out: another branch
+    names the bootimages in them. The host is ignored: older versions name one that no longer exists, with equal paths.
     """
-    for location in values_of(document, "location"):
+    for location in find_values(document, "location"):
         match = DIRECTORY.search(location) if isinstance(location, str) else None
         if match and is_of_release(match[2], release) and match[3] in ECS_ARCHITECTURES:
             yield match[1]
@@ -538,458 +1137,646 @@ def directories_in(document: object, release: str) -> Iterator[str]:
 # Step 3: every build
 
 
-def find_builds(web: Web, directories: Sequence[str]) -> dict[str, list[str]]:
-    """Every build of these directories: its ID, and the URLs of its meta.json, one an architecture that ECS has."""
+def find_builds(web: Web, release: str, named: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """Find every build in the directories that the history names and in the usual ones.
+
+    Returns the builds with the URLs of their meta.json, one per architecture that ECS offers, and the named directories
+    that the store does not have.
+    """
+    usual = [directory.format(release=release) for directory in USUAL_DIRECTORIES]
     builds: dict[str, list[str]] = {}
-    listings = {}
+    missing = []
+    found = False
+    directories = list(dict.fromkeys([*named, *usual]))
+    for directory, listing in fetch_each(partial(fetch_listing, web), directories, "builds.json"):
+        if isinstance(listing, MissingError):
+            if directory in named:
+                missing.append(directory)
+        elif isinstance(listing, OutsideError):
+            raise Refusal(f"the builds could not be listed: {listing}; try again later")
+        else:
+            found = True
+            for build, urls in listing.items():
+                builds[build] = builds.get(build, []) + urls
+    if not found:
+        raise Refusal(f"the store has no builds.json of release {release}: check the release")
+    for directory in missing:
+        log.error("the builds in %s are left: rhcos.json names it, but the store has no builds.json there", directory)
+    return dict(sorted(builds.items(), reverse=True)), missing
 
-    def fetch(directory: str) -> Any:
-        return web.get_json(f"{STORE}/{directory}/builds.json", missing=[403, 404])
 
-    progress.begin("reading", len(directories), "builds.json")
-    for directory, future in in_parallel(fetch, directories, WEB_WORKERS):
-        progress.advance()
-        try:
-            listings[directory] = future.result()
-        except MissingError:
-            log.info("the store has no builds.json in %s", directory)
-        except OutsideError as error:
-            raise Refusal(f"the builds could not be listed: {error}; nothing was changed: try again later") from None
-    if not listings:
-        raise Refusal("the store has no builds.json for this release; nothing was changed: check the release")
-    for directory, listing in listings.items():
-        try:
-            for build, architectures in builds_in(listing):
-                builds.setdefault(build, []).extend(
-                    f"{STORE}/{directory}/{build}/{architecture}/meta.json"
-                    for architecture in ECS_ARCHITECTURES
-                    if architecture in architectures
-                )
-        except (KeyError, TypeError):
-            raise Refusal(
-                f"{STORE}/{directory}/builds.json has not the form of a list of builds; nothing was changed"
-            ) from None
+def fetch_listing(web: Web, directory: str) -> dict[str, list[str]]:
+    """Fetch a builds.json: each build with the URLs of its meta.json.
+
+    `{"builds": [{"id": ..., "arches": ["x86_64"]}], "tombstone-builds": [...]}`; the tombstones are builds that
+    coreos-assembler pruned, without deleting their Aliyun images.
+    """
+    url = f"{STORE}/{directory}/builds.json"
+    listing = web.get_json(url, missing=[403, 404])
+    builds: dict[str, list[str]] = defaultdict(list)
+    try:
+        for build in as_list(listing["builds"]) + as_list(listing.get("tombstone-builds", [])):
+            if not isinstance(build["id"], str):
+                raise TypeError
+            builds[build["id"]] += [
+                f"{STORE}/{directory}/{build['id']}/{architecture}/meta.json"
+                for architecture in ECS_ARCHITECTURES
+                if architecture in as_list(build["arches"])
+            ]
+    except (AttributeError, KeyError, TypeError):
+        raise OutsideError(f"{url}: not a list of builds") from None
     return builds
 
 
-def builds_in(listing: Any) -> Iterator[tuple[str, list[str]]]:
-    """ID and architectures of each build in a builds.json: `{"builds": [{"id": ..., "arches": ["x86_64"]}]}`."""
-    for build in listing["builds"]:
-        if not isinstance(build["id"], str) or not isinstance(build["arches"], list):
-            raise TypeError(f"{build!a:.60} is not a build")
-        yield build["id"], build["arches"]
-
-
-def dated_builds(builds: dict[str, list[str]], release: str) -> dict[str, list[str]]:
-    """The builds whose ID is one of this release and tells its age; the others are kept, and named in the log."""
-    dated = {}
-    for build, urls in builds.items():
-        if built_at(build) is None:
-            log.warning("build %a: its ID does not tell its age, so its images are kept", build[:60])
-        elif not is_of_release(build, release):
-            log.warning("build %s: its ID is not of release %s, so its images are kept", build, release)
-        else:
-            dated[build] = urls
-    return dated
+def reason_to_skip(build: str, release: str, record: Collection[str] = ()) -> str | None:
+    """Why the images of a build are not put up for deletion, or None."""
+    built = built_at(build)
+    if built is None:
+        return NO_DATE
+    if not is_of_release(build, release):
+        return OTHER_RELEASE
+    if datetime.now(timezone.utc) - built < YOUNG:
+        return TOO_YOUNG
+    return ON_RECORD if build in record else None
 
 
 # Step 4: the images of each build
 
 
-def find_uploads(web: Web, builds: dict[str, list[str]]) -> tuple[dict[str, list[Image]], list[str]]:
-    """The images that each build uploaded, and the builds one of whose meta.json could not be read."""
+def find_uploads(web: Web, builds: dict[str, list[str]], release: Release) -> tuple[dict[str, list[Image]], list[str]]:
+    """Find the images that each build uploaded.
+
+    Also returns the builds one of whose meta.json could not be read, apart from those that are kept anyway.
+    """
     uploads: dict[str, list[Image]] = {}
     unread = []
-    progress.begin("reading the images of", len(builds), "builds")
-    for build, future in in_parallel(lambda build: fetch_uploads(web, build, builds[build]), builds, WEB_WORKERS):
-        try:
-            uploads[build] = future.result()
-        except OutsideError as error:
-            unread.append(build)
-            progress.fail()
-            log.error("build %s is passed over: %s", build, error)
-        progress.advance()
-    return {build: uploads[build] for build in builds if build in uploads}, unread
+    waiting: Counter[str] = Counter()
+
+    def fetch(build: str) -> list[Image]:
+        return [image for url in builds[build] for image in fetch_uploads(web, build, url)]
+
+    for build, images in fetch_each(fetch, builds, "builds"):
+        if not isinstance(images, OutsideError):
+            uploads[build] = images
+            continue
+        reason = reason_to_skip(build, release.name)
+        if reason and build not in release.bootimages:
+            log.warning("build %a is kept (%s), but its images are unknown: %s", build[:60], reason, images)
+            continue
+        unread.append(build)
+        if isinstance(images, GivenUpError):
+            waiting[str(images)] += 1
+        else:
+            log.error("build %s is skipped: %s", build, images)
+    for verdict, count in waiting.items():
+        log.error("%d builds wait for the next run: %s", count, verdict)
+    return {build: uploads[build] for build in builds if build in uploads}, sorted(unread)
 
 
-def fetch_uploads(web: Web, build: str, urls: Iterable[str]) -> list[Image]:
-    return [image for url in urls for image in uploads_in(web.get_json(url, missing=[]), build, url)]
+def fetch_uploads(web: Web, build: str, url: str) -> list[Image]:
+    """Fetch the images from a meta.json of coreos-assembler.
 
-
-def uploads_in(meta: Any, build: str, url: str) -> list[Image]:
-    """The images of a coreos-assembler meta.json: `"aliyun": [{"name": region, "id": ID}]`, no key where none were."""
-    try:
-        return [as_image(build, image["name"], image["id"]) for image in dict(meta).get("aliyun", [])]
-    except (KeyError, TypeError, ValueError) as error:
-        raise OutsideError(f"{url}: not a meta.json as this program knows it ({error!r})") from None
-
-
-# Steps 5 and 6: tag, make private, delete
-
-
-class Ecs:
-    """The ECS API (2014-05-26) of one region, for several threads.
-
-    Every call is repeated after a lost connection, a 5xx or a throttling, so each must be safe to repeat. A region that
-    does not answer is given up: from then on each call fails at once.
+    It is an object with the build's ID in `buildid`, and `"aliyun": [{"name": region, "id": ID}]` if there are images.
     """
+    if not URL_SEGMENT.fullmatch(build):
+        raise OutsideError(f"{build!a:.60} is not a build ID")
+    meta = web.get_json(url, missing=[])
+    try:
+        if meta["buildid"] != build:
+            raise ValueError(f"its buildid is {meta['buildid']!a:.60}")
+        return [parse_image(build, image["name"], image["id"]) for image in as_list(meta.get("aliyun", []))]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise OutsideError(f"{url}: not the meta.json of this build ({error!r:.200})") from None
 
-    def __init__(self, region: str, key_id: str, secret: str, dry_run: bool) -> None:
-        self.region = region
-        self.dry_run = dry_run
-        self.client = AcsClient(
-            key_id,
-            secret,
-            region,
-            auto_retry=False,
-            connect_timeout=CONNECT_TIMEOUT,
-            timeout=ECS_TIMEOUT,
-            pool_size=REGION_WORKERS + 1,
-            verify=os.environ.get("ALIBABA_CLOUD_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE"),
-        )
-        # Else the SDK's session looks for a ~/.netrc at each call. Proxy and CA bundle reach it without.
-        self.client.session.trust_env = False
-        self.throttled_until: dict[str, float] = {}
-        self.given_up = ""
 
-    def describe(self, ids: Collection[str]) -> dict[str, CloudImage]:
-        """At most 100 images by ID; one that the cloud does not list is absent.
+# Step 5: look at every image, and decide
 
-        No owner is asked for: an image of somebody else's has to be told from one that is gone.
-        """
-        answer = self.call(DescribeImagesRequest, ImageId=",".join(ids), PageSize=DESCRIBE_LIMIT, Status=EVERY_STATUS)
+
+def find_images(release: Release, uploads: dict[str, list[Image]], record: Record) -> list[Image]:
+    """Find the images to look at, each with all the builds that list it, on record or not.
+
+    Of the images on record, those are looked at again that are not deleted and of this release: this run does not know
+    what to keep of other releases.
+    """
+    recorded = {
+        build: [Image(entry["region"], entry["image"], (build,)) for entry in record[build]] for build in record
+    }
+    listed = [*release.named_images.values(), *itertools.chain(*uploads.values())]
+    builds: dict[str, set[str]] = defaultdict(set)
+    for image in itertools.chain(listed, *recorded.values()):
+        builds[image.id].update(image.builds)
+    retried = [
+        image
+        for build, entries in record.items()
+        if is_of_release(build, release.name)
+        for image, entry in zip(recorded[build], entries)
+        if not entry["deleted"]
+    ]
+    return [
+        dataclasses.replace(image, builds=tuple(sorted(builds[image.id]))) for image in dict.fromkeys(listed + retried)
+    ]
+
+
+def check_account(regions: dict[str, Ecs], release: Release) -> None:
+    """Find a witness among the bootimages of each region; refuse unless one of them all is the account's own.
+
+    A region without one is given up: nothing there is changed.
+    """
+    errors = {}
+    progress.begin("regions checked", len(regions))
+    named = group_by_region(release.named_images.values())
+    for region, future in in_parallel(
+        lambda region: find_bootimage(regions[region], named[region]), regions, len(regions)
+    ):
+        progress.advance()
         try:
-            images = {image["ImageId"]: cloud_image(image) for image in answer["Images"]["Image"]}
-            total = answer["TotalCount"]
-        except (KeyError, TypeError, AttributeError):
-            raise EcsError("DescribeImages answered in an unknown form") from None
-        if total != len(images):
-            raise EcsError(f"DescribeImages listed {len(images)} images of {total}")
-        return images
-
-    def tag(self, ids: Sequence[str], value: str) -> None:
-        """Tag at most 50 images `bootimage=value`. One unknown ID fails the whole call."""
-        self.change(
-            TagResourcesRequest,
-            ResourceType="image",
-            ResourceIds=ids,
-            Tags=[{"Key": "bootimage", "Value": value}],
-        )
-
-    def make_private(self, id: str) -> None:
-        """Unpublish a community image. The API refuses one that is not public; here that is success."""
-        try:
-            self.change(ModifyImageSharePermissionRequest, ImageId=id, IsPublic="false")
-        except EcsError:
-            # The answer to an attempt that was carried out may have been lost.
-            image = self.describe([id]).get(id)
-            if image is not None and image.public:
-                raise
-
-    def delete(self, id: str) -> None:
-        """Delete an image that is private; one that is gone already is success. Never by Force."""
-        try:
-            self.change(DeleteImageRequest, ImageId=id)
-        except EcsError as error:
-            if error.code != "InvalidImageId.NotFound":
-                raise
-
-    def change(self, request_type: type[Any], **parameters: Any) -> None:
-        """An operation that changes the cloud: nothing in a dry run."""
-        if not self.dry_run:
-            self.call(request_type, **parameters)
-
-    def call(self, request_type: type[Any], **parameters: Any) -> Any:
-        """One operation, until it is carried out or refused for good; its answer. EcsError otherwise."""
-        operation = request_type.__name__.removesuffix("Request")
-        failures = throttled = 0
-        first_failure = 0.0
-        while True:
-            self.wait_for_turn(operation)
-            started = time.time()
-            try:
-                return self.attempt(operation, request_type, parameters)
-            except ThrottledError as error:
-                throttled += 1
-                if throttled == THROTTLED_MINUTES:
-                    raise EcsError(str(error), error.code) from None
-                # An operation that is throttled stays so until the next minute begins; a second for clocks that differ.
-                self.throttled_until[operation] = started // 60 * 60 + 61
-            except LostError as error:
-                failures += 1
-                first_failure = first_failure or started
-                if failures <= RETRIES and time.time() - first_failure <= RETRY_SECONDS:
-                    pause(backoff(failures))
-                    continue
-                if error.code:
-                    raise EcsError(str(error), error.code) from None
-                self.given_up = f"the region does not answer: {error}"
-                raise EcsError(self.given_up) from None
-
-    def wait_for_turn(self, operation: str) -> None:
-        if stopped.is_set():
-            raise Stopped
-        if self.given_up:
-            raise EcsError(self.given_up)
-        while (seconds := self.throttled_until.get(operation, 0) - time.time()) > 0:
-            log.debug("%s %s is throttled for %.0f s", self.region, operation, seconds)
-            pause(seconds)
-
-    def attempt(self, operation: str, request_type: type[Any], parameters: dict[str, Any]) -> Any:
-        request = request_type()
-        request.set_protocol_type(protocol_type.HTTPS)
-        # Every region has an endpoint of this name; the SDK would ask another service for those that it does not know.
-        request.set_endpoint(f"ecs.{self.region}.aliyuncs.com")
-        for name, value in parameters.items():
-            getattr(request, f"set_{name}")(value)
-        started = time.monotonic()
-        outcome = "ok"
-        try:
-            return parse_json(self.client.do_action_with_exception(request))
-        except Exception as error:
-            # Answers that are not as the SDK expects end in exceptions of any type within it.
-            failure = ecs_failure(operation, error)
-            outcome = str(failure)
-            raise failure from None
-        finally:
-            log.debug("%s %s: %s in %.3f s", self.region, operation, outcome, time.monotonic() - started)
-
-
-class ThrottledError(EcsError):
-    """The call was refused because there were too many in this minute."""
-
-
-class LostError(EcsError):
-    """No answer came, or, with a code, an error of the server: the call may or may not have been carried out."""
-
-
-def ecs_failure(operation: str, error: Exception) -> EcsError:
-    if isinstance(error, ServerException):
-        code, status = str(error.get_error_code()), error.get_http_status()
-        message = f"{operation}: {code} ({one_line(error.get_error_msg())})"
-        if code.startswith("Throttling"):
-            return ThrottledError(message, code)
-        return LostError(message, code) if status >= 500 else EcsError(message, code)
-    if isinstance(error, ClientException) and error.get_error_code() != "SDK.HttpError":
-        return EcsError(f"{operation}: {one_line(error)}")
-    return LostError(f"{operation}: {lost_how(error)}")
-
-
-def lost_how(error: Exception) -> str:
-    """What the SDK says of a lost connection, less the URL of thousands of characters that comes before the cause."""
-    text = str(error.get_error_msg()) if isinstance(error, ClientException) else repr(error)
-    cause = re.search(r"\(Caused by (.+)\)\s*$", text, re.DOTALL)
-    return one_line(cause[1] if cause else text)
-
-
-def one_line(text: object) -> str:
-    line = " ".join(str(text).split())
-    return line if len(line) <= 300 else f"{line[:300]}..."
-
-
-def cloud_image(image: Any) -> CloudImage:
-    tags = {tag["TagKey"]: tag["TagValue"] for tag in image.get("Tags", {}).get("Tag", [])}
-    disks = image.get("DiskDeviceMappings", {}).get("DiskDeviceMapping", [])
-    return CloudImage(
-        own=image.get("ImageOwnerAlias") == "self",
-        public=bool(image.get("IsPublic")),
-        tag=tags.get("bootimage"),
-        name=str(image.get("ImageName", "")),
-        snapshots=tuple(disk["SnapshotId"] for disk in disks if disk.get("SnapshotId")),
+            future.result()
+        except OutsideError as error:
+            if isinstance(error, DeniedError) and CREDENTIALS_REFUSED.fullmatch(error.code):
+                raise Refusal(
+                    f"Alibaba Cloud refused the credentials: {error}: check ALIYUN_ACCESS_KEY_ID, "
+                    "ALIYUN_ACCESS_KEY_SECRET and this machine's clock"
+                ) from None
+            if isinstance(error, CertificateError):
+                raise Refusal(str(error)) from None
+            errors[region] = error
+            regions[region].operations["DescribeImages"].give_up(
+                f"the bootimages there could not be looked at ({error})"
+            )
+    if any(ecs.witness for ecs in regions.values()):
+        return
+    if errors and all(isinstance(errors.get(region), LostError) for region in regions):
+        raise Refusal(f"no region answered: check network and proxy ({next(iter(errors.values()))})")
+    detail = "".join(f" ({region}: {error})" for region, error in list(errors.items())[:1])
+    raise Refusal(
+        "none of the bootimages is listed as the account's own: check that ALIYUN_ACCESS_KEY_ID belongs to the account "
+        f"that RHCOS images are uploaded to, and that its policy grants ecs:DescribeImages{detail}"
     )
 
 
-def reason_to_keep(image: Image, seen: CloudImage, bootimages: Bootimages) -> str:
-    """Why an image must stay, or an empty string: the one place that decides what may be deleted."""
-    if image.id in bootimages.images or image.build in bootimages.builds:
+def find_bootimage(ecs: Ecs, named: Sequence[Image]) -> None:
+    """Make the first of these bootimages that the account owns the witness of its region."""
+    ecs.has_bootimages = True
+    images = ecs.look([image.id for image in named[:DESCRIBE_LIMIT]]).images
+    ecs.witness = next((image.id for image in named if image.id in images and images[image.id].own), "")
+    if not ecs.witness:
+        verdict = f"none of the {len(named)} bootimages there is listed as the account's own"
+        ecs.operations["DescribeImages"].give_up(f"{verdict}: {ecs.permission_to_look()}")
+
+
+def plan_regions(regions: dict[str, Ecs], images: Iterable[Image], release: Release) -> Outcomes:
+    """Look at every image, and decide what happens to it."""
+    plan: Outcomes = {}
+    grouped = group_by_region(images)
+    for region in sorted(set(grouped).intersection(CLOSED_REGIONS)):
+        closed = grouped.pop(region)
+        log.info("%s: closed on %s, with its %d images", region, CLOSED_REGIONS[region], len(closed))
+        plan.update((image, Outcome(Result.CLOSED)) for image in closed)
+    progress.begin("regions looked at", len(grouped))
+    look_at = partial(plan_region, release=release)
+    for region, future in in_parallel(lambda region: look_at(regions[region], grouped[region]), grouped, len(grouped)):
+        progress.advance()
+        plan.update(region_outcomes(region, future, grouped[region]))
+    return plan
+
+
+def region_outcomes(region: str, future: Future[Outcomes], resources: Iterable[Resource]) -> Outcomes:
+    """The outcomes in a region; an exception that nothing here expects fails the images of this region only."""
+    error = future.exception()
+    if error is None:
+        return future.result()
+    reason = log_unexpected(region, error)
+    return {resource: Outcome(Result.WAITING, reason) for resource in resources}
+
+
+def plan_region(ecs: Ecs, images: Sequence[Image], release: Release) -> Outcomes:
+    plan: Outcomes = {}
+    try:
+        if not ecs.has_bootimages:
+            candidates = {image.id for image in images}
+            ecs.witness = next((id for id in ecs.own_images() if id not in candidates), "")
+        for batch in batches(images, DESCRIBE_LIMIT - 1):
+            look = ecs.look([image.id for image in batch])
+            plan.update((image, decide(image, look, release)) for image in batch)
+        if ecs.delete_snapshots:
+            behind = [Snapshot(ecs.region, id) for outcome in plan.values() for id in snapshots_to_delete(outcome)]
+            plan.update((snapshot, Outcome(Result.TO_DELETE)) for snapshot in behind + ecs.marked_snapshots())
+    except OutsideError as error:
+        return {image: Outcome(Result.WAITING, str(error)) for image in images}
+    return plan
+
+
+def snapshots_to_delete(outcome: Outcome) -> tuple[str, ...]:
+    return outcome.seen.snapshots if outcome.result is Result.TO_DELETE and outcome.seen else ()
+
+
+def decide(image: Image, look: Look, release: Release) -> Outcome:
+    """Decide what happens to an image after a look at it."""
+    seen = look.images.get(image.id)
+    if seen is None:
+        if look.absent.result is Result.GONE and is_bootimage(image, release):
+            return Outcome(Result.MISSING)
+        return look.absent
+    reason = reason_to_keep(image, seen, release)
+    if reason is not None:
+        return Outcome(Result.KEPT, reason, seen)
+    return Outcome(Result.TO_DELETE, seen=seen)
+
+
+def reason_to_keep(image: Image, seen: CloudImage, release: Release) -> str | None:
+    """Why an image must stay, or None if it may be deleted; the only place that decides that.
+
+    Part of the promises is kept elsewhere: `find_images` finds all builds that list the image, `Ecs.call` makes no
+    change on a look older than a minute, and `decide` never deletes an image that the look does not show.
+    """
+    if is_bootimage(image, release):
         return BOOTIMAGE
     if not seen.own:
         return "not the account's own"
-    if seen.tag == "true":
+    if seen.pinned:
         return "pinned by its tag bootimage=true"
-    if built_at(image.build) is None:
-        return "its build ID does not tell its age"
-    if is_young(image.build):
-        return "young build"
-    # Image names end in the build ID; one that tells of another build shows that a list or the record is wrong.
+    if seen.in_use:
+        return "used by an instance"
+    for build in image.builds:
+        reason = reason_to_skip(build, release.name)
+        if reason is not None:
+            return reason
+    if not set(image.builds) <= release.builds.keys():
+        return UNLISTED
+    # Image names end in the build ID: if it is another one, then a list or the record is wrong.
     named = BUILD_ID.search(seen.name)
-    if named and named[0] != image.build:
-        return f"its name tells of another build, {named[0]}"
-    return ""
+    if named and named[0] not in image.builds:
+        return f"its name contains another build ID, {named[0]}"
+    return reason_of_unread(image, release)
 
 
-def check_account(regions: dict[str, Ecs], images: dict[str, list[Image]]) -> None:
-    """Refuse unless the credentials are accepted and at least one of the images is the account's own."""
-    own = 0
-    errors = []
-    progress.begin("looking at the images of", len(regions), "regions")
-    for region, future in in_parallel(lambda region: count_own(regions[region], images[region]), regions, len(regions)):
-        try:
-            own += future.result()
-        except EcsError as error:
-            if error.code in CREDENTIALS_REFUSED:
-                raise Refusal(
-                    f"Alibaba Cloud refused the credentials in {region}: {error}; nothing was changed: check "
-                    "ALIYUN_ACCESS_KEY_ID, ALIYUN_ACCESS_KEY_SECRET and the account's permissions"
-                ) from None
-            errors.append(f"{region}: {error}")
-        progress.advance()
-    if len(errors) == len(regions):
-        raise Refusal(f"no region answered; nothing was changed: check network and proxy ({errors[0]})")
-    if not own:
-        raise Refusal(
-            "none of the images is the account's own; nothing was changed: check that ALIYUN_ACCESS_KEY_ID belongs to "
-            "the account that RHCOS images are uploaded to"
-        )
+def reason_of_unread(image: Image, release: Release) -> str | None:
+    """A bootimage whose meta.json could not be read may have uploaded any image in a region that rhcos.json omits."""
+    for build in sorted(release.unread):
+        named = {other.region for other in release.named_images.values() if build in other.builds}
+        if image.region not in named:
+            return f"bootimage {build} may have uploaded it: its meta.json could not be read"
+    return None
 
 
-def count_own(ecs: Ecs, images: Sequence[Image]) -> int:
-    return sum(
-        image.own
-        for batch in batches(images, DESCRIBE_LIMIT)
-        for image in ecs.describe([image.id for image in batch]).values()
+def is_bootimage(image: Image, release: Release) -> bool:
+    return image.id in release.named_images or any(build in release.bootimages for build in image.builds)
+
+
+def group_by_region(resources: Iterable[AnyResource]) -> dict[str, list[AnyResource]]:
+    grouped: dict[str, list[AnyResource]] = defaultdict(list)
+    for resource in resources:
+        grouped[resource.region].append(resource)
+    return grouped
+
+
+def log_outcome(resource: Resource, outcome: Outcome) -> None:
+    """Log what was decided or done without a call of its own; WAITING is logged once for the region."""
+    if outcome.result is Result.GONE:
+        image_log.info("%s is already gone", resource)
+    elif outcome.result is Result.MISSING:
+        log.warning("%s is a bootimage, but it is not in the account", resource)
+    elif outcome.result is Result.LEFT:
+        log.warning("%s is left: %s", resource, outcome.reason)
+    elif outcome.result is Result.KEPT:
+        # The reason of a build holds for all its images; the plan names it.
+        of_build = outcome.reason in (BOOTIMAGE, NO_DATE, OTHER_RELEASE, TOO_YOUNG)
+        log.log(logging.DEBUG if of_build else logging.WARNING, "%s is kept: %s", resource, outcome.reason)
+
+
+def log_waiting(region: str, outcomes: Outcomes) -> None:
+    waiting = Counter(
+        (outcome.reason, kind_of(resource))
+        for resource, outcome in outcomes.items()
+        if outcome.result is Result.WAITING
+    )
+    for (reason, kind), count in waiting.items():
+        log.error("%s: %d %s wait for the next run: %s", region, count, kind, reason)
+
+
+def kind_of(resource: Resource) -> str:
+    return "images" if isinstance(resource, Image) else "snapshots"
+
+
+def describe_plan(release: Release, record: Record, plan: Outcomes) -> Iterator[str]:
+    """Describe the plan line by line: the bootimages, the other builds, and a table of the regions."""
+    images = {resource: outcome for resource, outcome in plan.items() if isinstance(resource, Image)}
+    regions = Counter(
+        build for image, outcome in images.items() if outcome.reason == BOOTIMAGE for build in image.builds
+    )
+    for build in sorted(release.bootimages & regions.keys()):
+        yield f"bootimage {build}: {regions[build]} regions"
+    reasons = Counter(
+        BOOTIMAGE if build in release.bootimages else reason_to_skip(build, release.name, record) or "to prune"
+        for build in release.builds
+    )
+    yield f"builds: {len(release.builds)} ({format_counts(reasons)})"
+    pruned = {
+        build for image, outcome in images.items() if outcome.result is Result.TO_DELETE for build in image.builds
+    }
+    dates = sorted(built for built in map(built_at, pruned) if built)
+    if dates:
+        yield f"builds with images to delete: {len(pruned)}, made from {dates[0]:%Y-%m-%d} to {dates[-1]:%Y-%m-%d}"
+    snapshots = len(plan) - len(images)
+    if snapshots:
+        yield f"snapshots to delete: {snapshots:,}, unless an image that stays was made from them"
+    yield from format_table(images)
+
+
+def format_table(images: Mapping[Image, Outcome]) -> Iterator[str]:
+    columns = ("to delete", "of these public", "bootimages", "kept otherwise")
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for image, outcome in images.items():
+        for row in (image.region, "total"):
+            if outcome.result is Result.TO_DELETE:
+                counts[row]["to delete"] += 1
+                counts[row]["of these public"] += bool(outcome.seen and outcome.seen.public)
+            elif outcome.result is Result.KEPT:
+                counts[row]["bootimages" if outcome.reason == BOOTIMAGE else "kept otherwise"] += 1
+    yield f"{'region':15}" + "".join(f"{column:>{len(column) + 2}}" for column in columns)
+    for row in [*sorted(counts.keys() - {"total"}), "total"]:
+        yield f"{row:15}" + "".join(f"{counts[row][column]:{len(column) + 2},}" for column in columns)
+
+
+def log_dry_run(plan: Outcomes) -> None:
+    """Log what a run would do to each image and snapshot, region by region."""
+    for resource, outcome in sorted(plan.items(), key=lambda item: str(item[0])):
+        if outcome.reason == BOOTIMAGE and is_changed(outcome):
+            log.info("%s would be tagged bootimage=true", resource)
+        elif is_changed(outcome) and isinstance(resource, Image):
+            private = "made private, " if outcome.seen and outcome.seen.public else ""
+            log.info("%s would be tagged bootimage=false, %sdeleted", resource, private)
+        elif is_changed(outcome):
+            log.info("%s would be deleted", resource)
+
+
+# Step 6: tag, make private, delete
+
+
+def prune_regions(regions: dict[str, Ecs], plan: Outcomes, release: Release) -> Outcomes:
+    """Carry out the plan; returns the outcomes of what it changes."""
+    outcomes: Outcomes = {}
+    to_prune = group_by_region(resource for resource, outcome in plan.items() if is_changed(outcome))
+    progress.begin("pruned", sum(map(len, to_prune.values())), len(to_prune))
+    prune = partial(prune_region, plan=plan, release=release)
+    for region, future in in_parallel(lambda region: prune(regions[region], to_prune[region]), to_prune, len(to_prune)):
+        of_region = region_outcomes(region, future, to_prune[region])
+        progress.regions_done += 1
+        log_region(region, of_region, progress.started)
+        outcomes.update(of_region)
+    return outcomes
+
+
+def log_region(region: str, outcomes: Outcomes, started: float) -> None:
+    """Log the end of a region; `started` is of the monotonic clock."""
+    log_waiting(region, outcomes)
+    results = Counter(outcome.result for resource, outcome in outcomes.items() if isinstance(resource, Image))
+    failed = results[Result.FAILED] + results[Result.WAITING]
+    seconds = time.monotonic() - started
+    duration = f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"
+    log.info("%s: %s deleted, %s failed, %s", region, f"{results[Result.DELETED]:,}", f"{failed:,}", duration)
+
+
+def is_changed(outcome: Outcome) -> bool:
+    """Whether a run changes this image: it deletes it, or tags it as a bootimage."""
+    return outcome.result is Result.TO_DELETE or (
+        outcome.reason == BOOTIMAGE and outcome.seen is not None and outcome.seen.own and outcome.seen.tag != "true"
     )
 
 
-def prune_region(ecs: Ecs, images: Sequence[Image], bootimages: Bootimages) -> dict[Image, Outcome]:
-    """Tag, make private and delete the images of one region; what became of each."""
-    outcomes: dict[Image, Outcome] = {}
+def prune_region(ecs: Ecs, resources: Sequence[Resource], plan: Outcomes, release: Release) -> Outcomes:
+    """Prune one region: tag its bootimages; tag, make private and delete the other images, and their snapshots."""
+    outcomes: Outcomes = {}
+    images = [resource for resource in resources if isinstance(resource, Image)]
+    bootimages = [image for image in images if plan[image].reason == BOOTIMAGE]
+    to_delete = [image for image in images if plan[image].result is Result.TO_DELETE]
+    tag_all(ecs, [(image, image.id) for image in bootimages], "true", outcomes)
+    progress.advance(len(bootimages) - len(outcomes))
     with ThreadPoolExecutor(REGION_WORKERS) as pool:
-        for batch in batches(images, DESCRIBE_LIMIT):
-            outcomes |= prune_batch(ecs, batch, bootimages, pool)
-    if not ecs.dry_run:
-        outcomes |= unconfirmed(ecs, [image for image, outcome in outcomes.items() if outcome.fate is Fate.DELETED])
+        for batch in batches(to_delete, DESCRIBE_LIMIT - 1):
+            prune_batch(ecs, batch, release, outcomes, pool)
+        deleted = [image for image in to_delete if outcomes[image].result is Result.DELETED]
+        confirm_deletions(ecs, deleted, outcomes)
+        if ecs.delete_snapshots:
+            confirmed = [image for image in deleted if outcomes[image].result is Result.DELETED]
+            marked = [Snapshot(ecs.region, id) for image in confirmed for id in snapshots_to_delete(plan[image])]
+            planned = [resource for resource in resources if isinstance(resource, Snapshot)]
+            sweep_snapshots(ecs, marked, planned, outcomes, pool)
+    untouched = [resource for resource in resources if resource not in outcomes and resource not in bootimages]
+    outcomes.update((snapshot, Outcome(Result.KEPT, IMAGE_STAYS)) for snapshot in untouched)
     return outcomes
 
 
 def prune_batch(
-    ecs: Ecs, batch: Sequence[Image], bootimages: Bootimages, pool: ThreadPoolExecutor
-) -> dict[Image, Outcome]:
-    """At most 100 images of a region. Each is looked at, tagged, and, if it may go, made private and deleted."""
+    ecs: Ecs, batch: Sequence[Image], release: Release, outcomes: Outcomes, pool: ThreadPoolExecutor
+) -> None:
+    """Look at up to 99 images, decide again, and delete; adds the outcome of each.
+
+    While operations are throttled, a look gets too old to delete by it: the images that are left are looked at again.
+    """
+    pending = list(batch)
+    while pending:
+        try:
+            ecs.check()
+            look = ecs.look([image.id for image in pending])
+        except OutsideError as error:
+            outcomes.update((image, log_failed(image, error)) for image in pending)
+            progress.advance(len(pending))
+            return
+        to_delete = []
+        for image in pending:
+            outcome = decide(image, look, release)
+            if outcome.result is Result.TO_DELETE:
+                to_delete.append(image)
+            else:
+                outcomes[image] = outcome
+                log_outcome(image, outcome)
+                progress.advance()
+        delete_images(ecs, to_delete, look, outcomes, pool)
+        pending = [image for image in to_delete if image not in outcomes]
+
+
+def delete_images(ecs: Ecs, images: Sequence[Image], look: Look, outcomes: Outcomes, pool: ThreadPoolExecutor) -> None:
+    """Tag images and delete them; adds the outcome of each, unless the look has become too old for it."""
     try:
-        seen = ecs.describe([image.id for image in batch])
-    except EcsError as error:
-        progress.advance(len(batch))
-        return {image: failed(image, error) for image in batch}
-    present = [image for image in batch if image.id in seen]
-    reasons = {image: reason_to_keep(image, seen[image.id], bootimages) for image in present}
-    untagged = [
-        image
-        for image in present
-        if reasons[image] == BOOTIMAGE and seen[image.id].own and seen[image.id].tag != "true"
-    ]
-    doomed = [image for image in present if not reasons[image]]
-    failures = tag_images(ecs, untagged, "true")
-    failures |= tag_images(ecs, [image for image in doomed if seen[image.id].tag != "false"], "false")
-    tagged = [image for image in doomed if image not in failures]
-    progress.advance(len(batch) - len(tagged))
-    return (
-        {image: gone(image, bootimages) for image in batch if image.id not in seen}
-        | {image: kept(image, reason) for image, reason in reasons.items() if reason}
-        | failures
-        | dict(zip(tagged, pool.map(lambda image: remove(ecs, image, seen[image.id]), tagged), strict=True))
-    )
+        untagged = [(image, image.id) for image in images if look.images[image.id].tag != "false"]
+        tag_all(ecs, untagged, "false", outcomes, look)
+        if ecs.delete_snapshots:
+            # Mark, then sweep: no interrupt can lose a snapshot of an image that is gone.
+            behind = [(i, id) for i in images if i not in outcomes for id in look.images[i.id].snapshots]
+            tag_all(ecs, behind, "false", outcomes, look, "snapshot")
+    except OutdatedError:
+        return
+    tagged = [image for image in images if image not in outcomes]
+    deletions = pool.map(lambda image: delete_image(ecs, image, look), tagged)
+    outcomes.update((image, outcome) for image, outcome in zip(tagged, deletions) if outcome is not None)
 
 
-def tag_images(ecs: Ecs, images: Sequence[Image], value: str) -> dict[Image, Outcome]:
-    """Tag images `bootimage=value`; the outcomes of those for which that failed."""
-    failures: dict[Image, Outcome] = {}
-    for batch in batches(images, TAG_LIMIT):
-        failures |= tag_batch(ecs, batch, value)
-    return failures
+def tag_all(
+    ecs: Ecs,
+    ids: Sequence[tuple[Image, str]],
+    value: str,
+    outcomes: Outcomes,
+    look: Look | None = None,
+    resource: str = "image",
+) -> None:
+    """Tag images, or the snapshots behind images, `bootimage=value`; each ID comes with its image.
+
+    Adds the outcome of the images for which that failed. One ID that cannot be tagged fails the call for the up to 49
+    beside it: it is found by halving.
+    """
+    pending = deque(batches(ids, TAG_LIMIT))
+    while pending:
+        batch = pending.popleft()
+        try:
+            ecs.tag([id for _, id in batch], value, look, resource)
+        except OutdatedError:
+            raise
+        except OutsideError as error:
+            if len(batch) > 1 and not isinstance(error, (DeniedError, GivenUpError)):
+                pending.extend(batches(batch, (len(batch) + 1) // 2))
+            elif resource == "image" or not is_not_found(error):
+                failed = dict.fromkeys(image for image, _ in batch if image not in outcomes)
+                outcomes.update((image, log_failed(image, error)) for image in failed)
+                progress.advance(len(failed))
+        else:
+            for image, id in batch:
+                image_log.info("%s tagged bootimage=%s", image if id == image.id else Snapshot(image.region, id), value)
 
 
-def tag_batch(ecs: Ecs, batch: Sequence[Image], value: str) -> dict[Image, Outcome]:
-    try:
-        ecs.tag([image.id for image in batch], value)
-    except EcsError as error:
-        if len(batch) == 1 or not error.code.endswith("NotFound"):
-            return {image: failed(image, error) for image in batch}
-        # One unknown image fails the call for all.
-        middle = len(batch) // 2
-        return tag_batch(ecs, batch[:middle], value) | tag_batch(ecs, batch[middle:], value)
-    for image in batch:
-        note(ecs, image, f"tagged bootimage={value}")
-    return {}
+def is_not_found(error: OutsideError) -> bool:
+    return isinstance(error, EcsError) and error.code.endswith("NotFound")
 
 
-def remove(ecs: Ecs, image: Image, seen: CloudImage) -> Outcome:
-    """Make an image private where it is public, and delete it."""
+def delete_image(ecs: Ecs, image: Image, look: Look) -> Outcome | None:
+    """Make an image private if it is public, and delete it; None if the look at it has become too old for that."""
+    seen = look.images[image.id]
     try:
         if seen.public:
-            ecs.make_private(image.id)
-            note(ecs, image, "made private")
-        ecs.delete(image.id)
-    except EcsError as error:
-        return failed(image, error)
-    finally:
-        progress.advance()
-    note(ecs, image, f"deleted; its snapshots stay: {', '.join(seen.snapshots) or 'none'}")
-    return Outcome(Fate.DELETED)
+            ecs.make_private(image.id, look)
+            image_log.info("%s made private", image)
+        for snapshot in () if ecs.delete_snapshots else seen.snapshots:
+            # Logged first: once the image is gone, nobody can find its snapshots any more.
+            image_log.info("%s leaves snapshot %s", image, snapshot)
+        ecs.delete(image.id, look)
+    except OutdatedError:
+        return None
+    except OutsideError as error:
+        outcome = log_failed(image, error)
+    else:
+        image_log.info("%s deleted", image)
+        outcome = Outcome(Result.DELETED)
+    progress.advance()
+    return outcome
 
 
-def unconfirmed(ecs: Ecs, images: Sequence[Image]) -> dict[Image, Outcome]:
-    """The deleted images that the cloud still lists after five minutes, or cannot be asked about, as failures."""
+def confirm_deletions(ecs: Ecs, images: Sequence[Image], outcomes: Outcomes) -> None:
+    """Wait until the cloud no longer lists the deleted images; changes the outcome of those that it goes on to list."""
+    for seconds in (0, *CONFIRMATION_PAUSES):
+        if seconds:
+            log.info("%s: %d deleted images are still listed; checking again in %d s", ecs.region, len(images), seconds)
+            time.sleep(seconds)
+        try:
+            outcomes.update(check_deletions(ecs, images))
+        except OutsideError as error:
+            outcomes.update((image, log_failed(image, error, "could not be confirmed to be gone")) for image in images)
+            return
+        images = [image for image in images if outcomes[image].result is Result.FAILED]
+        if not images:
+            return
+    for image in images:
+        log_failed(image, EcsError(outcomes[image].reason))
+
+
+def check_deletions(ecs: Ecs, images: Sequence[Image]) -> Outcomes:
+    """Look at deleted images once more: DELETED if they are shown to be gone, FAILED otherwise."""
+    outcomes: Outcomes = {}
+    for batch in batches(images, DESCRIBE_LIMIT - 1):
+        look = ecs.look([image.id for image in batch])
+        for image in batch:
+            if image.id in look.images:
+                outcomes[image] = Outcome(Result.FAILED, "the cloud still lists it five minutes after its deletion")
+            elif look.absent.result is Result.GONE or (
+                look.absent.result is Result.LEFT and ecs.has_forgotten(image.id, look)
+            ):
+                outcomes[image] = Outcome(Result.DELETED)
+            else:
+                outcomes[image] = Outcome(Result.FAILED, look.absent.reason)
+    return outcomes
+
+
+def sweep_snapshots(
+    ecs: Ecs, marked: Sequence[Snapshot], planned: Sequence[Snapshot], outcomes: Outcomes, pool: ThreadPoolExecutor
+) -> None:
+    """Delete the snapshots that are tagged `bootimage=false`, by this run (`marked`) or by one that was interrupted."""
     try:
-        images = still_listed(ecs, images)
-        for seconds in CONFIRMATION_PAUSES:
-            if not images:
-                break
-            log.info("%s: %d deleted images are still listed; looking again in %d s", ecs.region, len(images), seconds)
-            pause(seconds)
-            images = still_listed(ecs, images)
-    except EcsError as error:
-        return {image: failed(image, EcsError(f"its deletion could not be confirmed: {error}")) for image in images}
-    still_there = EcsError("the cloud still lists it five minutes after its deletion")
-    return {image: failed(image, still_there) for image in images}
+        for batch in batches(find_marked(ecs, marked, outcomes), DESCRIBE_LIMIT):
+            pending = list(batch)
+            while pending:
+                pending, look = ecs.look_at_marked(pending)
+                deletions = list(pool.map(partial(delete_snapshot, ecs, look), pending))
+                outcomes.update((key, outcome) for key, outcome in zip(pending, deletions) if outcome is not None)
+                pending = [snapshot for snapshot in pending if snapshot not in outcomes]
+    except OutsideError as error:
+        left = [snapshot for snapshot in dict.fromkeys([*marked, *planned]) if snapshot not in outcomes]
+        outcomes.update((snapshot, log_failed(snapshot, error)) for snapshot in left)
 
 
-def still_listed(ecs: Ecs, images: Sequence[Image]) -> list[Image]:
-    return [
-        image
-        for batch in batches(images, DESCRIBE_LIMIT)
-        for listed in [ecs.describe([image.id for image in batch])]
-        for image in batch
-        if image.id in listed
-    ]
+def find_marked(ecs: Ecs, marked: Sequence[Snapshot], outcomes: Outcomes) -> list[Snapshot]:
+    """Find all marked snapshots; adds the outcome of those that this run has marked, but that are not listed."""
+    for seconds in TAG_PAUSES:
+        time.sleep(seconds)
+        found = ecs.marked_snapshots()
+        missing = set(marked).difference(found)
+        if not missing:
+            break
+    reason = f"not listed by their tag: check that the key's policy grants ecs:DescribeSnapshots in {ecs.region}"
+    outcomes.update((snapshot, Outcome(Result.WAITING, reason)) for snapshot in missing)
+    return found
 
 
-def note(ecs: Ecs, image: Image, what: str) -> None:
-    log.info("%s %s%s", image, "would be " if ecs.dry_run else "", what)
+def delete_snapshot(ecs: Ecs, look: Look, snapshot: Snapshot) -> Outcome | None:
+    """Delete a snapshot; None if the look at it has become too old for that."""
+    try:
+        ecs.delete_snapshot(snapshot.id, look)
+    except OutdatedError:
+        return None
+    except OutsideError as error:
+        if isinstance(error, EcsError) and error.code == "SnapshotCreatedImage":
+            outcome = Outcome(Result.KEPT, IMAGE_STAYS)
+        else:
+            outcome = log_failed(snapshot, error)
+    else:
+        image_log.info("%s deleted", snapshot)
+        outcome = Outcome(Result.DELETED)
+    progress.advance()
+    return outcome
 
 
-def gone(image: Image, bootimages: Bootimages) -> Outcome:
-    if image.id in bootimages.images:
-        log.warning("%s is a bootimage, and is not in the account", image)
-        return Outcome(Fate.MISSING)
-    log.info("%s is gone already", image)
-    return Outcome(Fate.GONE)
-
-
-def kept(image: Image, reason: str) -> Outcome:
-    log.log(logging.DEBUG if reason == BOOTIMAGE else logging.WARNING, "%s is kept: %s", image, reason)
-    return Outcome(Fate.KEPT, reason)
-
-
-def failed(image: Image, error: EcsError) -> Outcome:
-    log.error("%s failed: %s", image, error)
+def log_failed(resource: Resource, error: OutsideError, what: str = "failed") -> Outcome:
+    """Log a failure; what was not touched because of an earlier failure is logged once for the region."""
     progress.fail()
-    return Outcome(Fate.FAILED, error.code or str(error))
+    if isinstance(error, (DeniedError, GivenUpError)):
+        return Outcome(Result.WAITING, str(error))
+    log.error("%s %s: %s", resource, what, error)
+    return Outcome(Result.FAILED, getattr(error, "code", "") or str(error))
 
 
 # Step 7: the record
 
 
 def load_record(path: str) -> Record:
-    """The record of earlier runs: `{build: [{"region": ..., "image": ..., "deleted": bool}]}`; empty without a file."""
+    """Load the record of earlier runs; it is empty if there is no file."""
     try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise Refusal(f"the record {path} is not a file; give another --filename")
         with open(path, encoding="utf-8") as file:
-            record: Record = parse_json(file.read())
+            record: Record = parse_json(file.read(), object_pairs_hook=refuse_duplicates)
         check_record(record)
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise Refusal(f"the record {path} cannot be read: {error.strerror}; give another --filename") from None
+        raise Refusal(f"the record {path} cannot be read: {file_error(error)}") from None
     except ValueError as error:
         raise Refusal(
             f"{path} is not a record of this program: {error}; repair it, or give another --filename"
@@ -997,242 +1784,323 @@ def load_record(path: str) -> Record:
     return record
 
 
+def refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make the dict that json.loads would make; raises ValueError where it would drop one of two equal keys."""
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        (key, _), *_ = (Counter(key for key, _ in pairs)).most_common(1)
+        raise ValueError(f"it contains {key!a:.60} twice")
+    return members
+
+
 def check_record(record: object) -> None:
-    """ValueError unless this is a record."""
+    """Raise ValueError unless this is a record."""
     if not isinstance(record, dict):
         raise ValueError("not an object")
     for build, entries in record.items():
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise ValueError(f"{build!a:.60} is not a list of objects")
         for entry in entries:
-            as_image(build, entry.get("region"), entry.get("image"))
+            parse_image(build, entry.get("region"), entry.get("image"))
             if not isinstance(entry.get("deleted"), bool):
                 raise ValueError(f"an entry of {build!a:.60} does not say whether it is deleted")
 
 
-def images_to_retry(record: Record, builds: Collection[str]) -> list[Image]:
-    """The images on record that are not deleted yet.
-
-    Only those of builds that this release's builds.json lists: what must stay of others, this run does not know.
-    """
-    return [
-        Image(build, entry["region"], entry["image"])
-        for build, entries in record.items()
-        if build in builds
-        for entry in entries
-        if not entry["deleted"]
-    ]
-
-
-def updated_record(record: Record, uploads: dict[str, list[Image]], outcomes: dict[Image, Outcome]) -> Record:
-    """The record with this run's outcomes; a deletion counts where the cloud no longer lists the image."""
-
-    def is_deleted(image: Image) -> bool:
-        return image in outcomes and outcomes[image].fate in (Fate.DELETED, Fate.GONE)
-
-    known = {
-        build: [
-            {**entry, "deleted": entry["deleted"] or is_deleted(Image(build, entry["region"], entry["image"]))}
-            for entry in entries
+def update_record(record: Record, uploads: dict[str, list[Image]], release: Release, outcomes: Outcomes) -> Record:
+    """The record with this run's outcomes. Whichever build lists an image, its entry gets the same outcome."""
+    gone = {
+        image: outcome.result in (Result.DELETED, Result.GONE, Result.CLOSED) for image, outcome in outcomes.items()
+    }
+    updated: Record = {}
+    for build, entries in record.items():
+        images = [Image(entry["region"], entry["image"], (build,)) for entry in entries]
+        updated[build] = [
+            {**entry, "deleted": gone.get(image, entry["deleted"])} for image, entry in zip(images, entries)
         ]
-        for build, entries in record.items()
-    }
-    new = {
-        build: [{"region": image.region, "image": image.id, "deleted": is_deleted(image)} for image in images]
-        for build, images in uploads.items()
-    }
-    return known | new
+    for build, images in uploads.items():
+        if build not in release.bootimages and reason_to_skip(build, release.name, record) is None:
+            updated[build] = [{"region": i.region, "image": i.id, "deleted": gone.get(i, False)} for i in images]
+    return updated
 
 
-def check_writable(path: str) -> None:
-    """Refuse now what save_record would fail at."""
-    if os.path.isdir(path) or (os.path.exists(path) and not os.access(path, os.W_OK)):
-        raise Refusal(f"the record {path} cannot be written: give another --filename")
+def check_replaceable(path: str) -> None:
+    """Refuse now if save_record would fail, by replacing the record with a copy of itself."""
     try:
-        with open(beside(path), "w", encoding="utf-8"):
-            pass
-        os.unlink(beside(path))
+        with locked_folder(path):
+            existed = os.path.exists(path)
+            with open(path, "rb") if existed else contextlib.nullcontext() as file:
+                replace_file(path, file.read() if file else b"{}\n")
+            if not existed:
+                os.unlink(path)
     except OSError as error:
-        raise Refusal(f"the record {path} cannot be written: {error.strerror}; give another --filename") from None
+        raise Refusal(f"the record {path} cannot be replaced: {file_error(error)}") from None
 
 
-def save_record(path: str, record: Record) -> None:
-    """Replace the record in one step: whoever reads it, at any moment, sees the old one or the new one."""
-    temporary = beside(path)
+def warn_if_not_replaceable(path: str) -> None:
+    """What a dry run can tell about that without writing."""
+    folder = os.path.dirname(os.path.realpath(path))
+    if not os.access(folder, os.W_OK) or (os.path.exists(path) and not os.access(path, os.W_OK)):
+        log.warning("the record %s cannot be replaced: a run needs write access to it and to its folder", path)
+    elif is_mount(os.path.realpath(path)):
+        log.warning("the record %s cannot be replaced: %s", path, file_error(OSError(errno.EBUSY, "it is mounted")))
+
+
+def is_mount(path: str) -> bool:
+    """Whether something is mounted there, a single file included; proc(5) describes /proc/self/mountinfo."""
+    with contextlib.suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8") as file:
+        return any(line.split()[4] == path for line in file)
+    return False
+
+
+def save_record(path: str, update: Callable[[Record], Record]) -> None:
+    """Update the record as it is now: another run may have written to it since this one read it."""
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(record, file, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        if os.path.exists(path):
-            shutil.copymode(path, temporary)
-        os.replace(temporary, os.path.realpath(path))
-    except OSError as error:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
+        with locked_folder(path):
+            content = json.dumps(update(load_record(path)), indent=2) + "\n"
+            replace_file(path, content.encode())
+    except (OSError, Refusal) as error:
+        reason = file_error(error) if isinstance(error, OSError) else error
         raise OutsideError(
-            f"the record {path} could not be written: {error.strerror}; it is as it was, "
-            "and the next run will find the deleted images gone"
+            f"the record {path} could not be written: {reason}. It is unchanged; the next run will find the deleted "
+            "images gone"
         ) from None
 
 
-def beside(path: str) -> str:
-    return f"{os.path.realpath(path)}.{os.getpid()}.tmp"
+@contextlib.contextmanager
+def locked_folder(path: str) -> Iterator[None]:
+    """Keep other runs from replacing files in the folder of this file. Not every file system can lock a folder."""
+    folder = os.open(os.path.dirname(os.path.realpath(path)), os.O_RDONLY)
+    try:
+        for _ in range(LOCK_SECONDS * 10):
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.1)
+            except OSError as error:
+                log.warning("the folder of %s cannot be locked (%s): do not share it with another run", path, error)
+                break
+        else:
+            raise OSError(errno.EBUSY, f"another process has locked its folder for {LOCK_SECONDS} seconds")
+        yield
+    finally:
+        os.close(folder)
+
+
+replacing = threading.Lock()  # held while there is a temporary file
+
+
+def replace_file(path: str, content: bytes) -> None:
+    """Replace a file in one step: whoever reads it, at any moment, sees the old content or the new one."""
+    path = os.path.realpath(path)
+    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+    with replacing:
+        try:
+            with open(temporary, "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            if os.path.exists(path):
+                shutil.copystat(path, temporary)
+                with contextlib.suppress(OSError):
+                    os.chown(temporary, os.stat(path).st_uid, os.stat(path).st_gid)
+            os.replace(temporary, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+
+
+def file_error(error: OSError) -> str:
+    """Why a file cannot be used, and what to do."""
+    if error.errno == errno.ENOENT:
+        return "its folder does not exist; create it, or give another path"
+    if error.errno == errno.EBUSY:
+        return f"{error.strerror}; if it is mounted into a container as a single file, mount its folder instead"
+    return f"{error.strerror}; make it writable, or give another path"
 
 
 # The run as a whole
 
 
 def run(args: argparse.Namespace) -> int:
-    """The seven steps; exit status 0 when all is done, 1 when something was left."""
+    """Do the seven steps; returns the exit status: 0, or 1 if some images were not pruned."""
+    environment = read_environment()
     record = load_record(args.filename)
-    if not args.dry_run:
-        check_writable(args.filename)
-    credentials = read_credentials()
-    web = Web(os.environ.get("GITHUB_TOKEN", ""))
+    if args.dry_run:
+        warn_if_not_replaceable(args.filename)
+    else:
+        check_replaceable(args.filename)
+    web = Web(environment)
 
-    bootimages, directories = find_bootimages(web, args.release)
-    builds = dated_builds(find_builds(web, directories), args.release)
-    uploads, unread = find_uploads(web, builds_to_read(builds, record, bootimages))
-    bootimages, uploads = set_apart(bootimages, uploads)
+    release, directories = find_bootimages(web, args.release)
+    named = {image.region for image in release.named_images.values()} - CLOSED_REGIONS.keys()
+    connect = partial(Ecs, environment=environment, delete_snapshots=args.delete_snapshots)
+    regions = {region: connect(region) for region in sorted(named)}
+    check_account(regions, release)
+    builds, missing = find_builds(web, args.release, directories)
+    to_read = {build: urls for build, urls in builds.items() if build not in record or build in release.bootimages}
+    uploads, unread = find_uploads(web, to_read, release)
+    release = release._replace(builds=builds, unread=release.bootimages.intersection(unread))
 
-    retried = images_to_retry(record, builds)
-    images = by_region(itertools.chain(bootimages.images.values(), *uploads.values(), retried))
-    regions = {region: Ecs(region, *credentials, args.dry_run) for region in images}
-    check_account(regions, images)
-    outcomes = prune_regions(regions, images, bootimages)
-
-    if not args.dry_run:
-        save_record(args.filename, updated_record(record, uploads, outcomes))
-    for line in summarize(args.dry_run, builds, record, bootimages, unread, outcomes):
+    images = find_images(release, uploads, record)
+    for region in {image.region for image in images} - regions.keys() - CLOSED_REGIONS.keys():
+        regions[region] = connect(region)
+    check_threads(len(regions) * (REGION_WORKERS + 1))
+    outcomes = plan_regions(regions, images, release)
+    for image, outcome in outcomes.items():
+        log_outcome(image, outcome)
+    for line in describe_plan(release, record, outcomes):
         log.info("%s", line)
-    log.info("record: %s%s", args.filename, ", not written by a dry run" if args.dry_run else "")
-    if unread or any(outcome.fate is Fate.FAILED for outcome in outcomes.values()):
-        log.error("not all is done: mend the causes named above, then run the same command again for what is left")
+    for region, of_region in group_by_region(outcomes).items():
+        log_waiting(region, {resource: outcomes[resource] for resource in of_region})
+    if args.dry_run:
+        log_dry_run(outcomes)
+    else:
+        outcomes.update(prune_regions(regions, outcomes, release))
+        save_record(args.filename, partial(update_record, uploads=uploads, release=release, outcomes=outcomes))
+    for line in summarize(outcomes, args.dry_run):
+        log.info("%s", line)
+    log.info("record: %s%s", args.filename, " (not written by a dry run)" if args.dry_run else "")
+    if missing or unread or any(outcome.result in (Result.FAILED, Result.WAITING) for outcome in outcomes.values()):
+        log.error("some images were not pruned: fix the errors above and run the same command again")
         return 1
     return 0
 
 
-def read_credentials() -> tuple[str, str]:
-    names = "ALIYUN_ACCESS_KEY_ID", "ALIYUN_ACCESS_KEY_SECRET"
-    key_id, secret = (os.environ.get(name, "").strip() for name in names)
-    for name, value in zip(names, (key_id, secret), strict=True):
-        if not value:
-            raise Refusal(f"the environment variable {name} is not set: set it to the account's access key")
-    return key_id, secret
+def check_threads(count: int) -> None:
+    """Refuse now if this many threads cannot run at the same time."""
+    finish = threading.Event()
+    started = []
+    try:
+        for _ in range(count):
+            thread = threading.Thread(target=finish.wait)
+            thread.start()
+            started.append(thread)
+    except RuntimeError:
+        raise Refusal(f"{count} threads are needed, but only {len(started)} can be had: raise ulimit -u") from None
+    finally:
+        finish.set()
+        for thread in started:
+            thread.join()
 
 
-def builds_to_read(builds: dict[str, list[str]], record: Record, bootimages: Bootimages) -> dict[str, list[str]]:
-    """The builds whose images are to be learned: those not on record, and of the young ones only bootimages."""
-    wanted = {}
-    for build, urls in builds.items():
-        if is_young(build) and build not in bootimages.builds:
-            log.info("build %s is younger than %d days, so its images are kept", build, YOUNG.days)
-        elif build not in record:
-            wanted[build] = urls
-    return wanted
-
-
-def set_apart(bootimages: Bootimages, uploads: dict[str, list[Image]]) -> tuple[Bootimages, dict[str, list[Image]]]:
-    """The bootimages with all that their builds uploaded, also to regions not in rhcos.json; the other uploads."""
-    named = {image.id: image for build in bootimages.builds for image in uploads.get(build, [])}
-    others = {build: images for build, images in uploads.items() if build not in bootimages.builds}
-    return bootimages._replace(images=bootimages.images | named), others
-
-
-def by_region(images: Iterable[Image]) -> dict[str, list[Image]]:
-    """The images of each region; of several with the same ID the first."""
-    regions: dict[str, dict[str, Image]] = defaultdict(dict)
-    for image in images:
-        regions[image.region].setdefault(image.id, image)
-    return {region: list(of_region.values()) for region, of_region in regions.items()}
-
-
-def prune_regions(
-    regions: dict[str, Ecs], images: dict[str, list[Image]], bootimages: Bootimages
-) -> dict[Image, Outcome]:
-    outcomes: dict[Image, Outcome] = {}
-    progress.begin("pruning", sum(map(len, images.values())), "images")
-
-    def prune(region: str) -> dict[Image, Outcome]:
-        return prune_region(regions[region], images[region], bootimages)
-
-    for _, future in in_parallel(prune, regions, len(regions)):
-        outcomes |= future.result()
-    return outcomes
-
-
-def summarize(
-    dry_run: bool,
-    builds: Collection[str],
-    record: Record,
-    bootimages: Bootimages,
-    unread: Sequence[str],
-    outcomes: dict[Image, Outcome],
-) -> Iterator[str]:
-    """What the run did, or in a dry run would do, line by line."""
-    named = bootimages.builds & set(builds)
-    young = [build for build in builds if is_young(build) and build not in named]
-    known = [build for build in builds if build in record]
-    yield (
-        f"builds: {len(builds)}, of these {len(named)} bootimages, {len(young)} younger than {YOUNG.days} days, "
-        f"{len(known)} on record already, {len(unread)} not readable"
-    )
-    reasons: dict[Fate, Counter[str]] = {fate: Counter() for fate in Fate}
+def summarize(outcomes: Outcomes, dry_run: bool) -> Iterator[str]:
+    """What the run did, or what it would do, line by line."""
+    always = (Result.TO_DELETE if dry_run else Result.DELETED, Result.KEPT, Result.FAILED)
+    reasons: dict[tuple[str, Result], Counter[str]] = {("images", result): Counter() for result in always}
     failures: dict[str, Counter[str]] = defaultdict(Counter)
-    for image, outcome in outcomes.items():
-        reasons[outcome.fate][outcome.reason] += 1
-        if outcome.fate is Fate.FAILED:
-            failures[image.region][outcome.reason] += 1
-    would_be = "that would be " if dry_run else ""
-    yield f"images {would_be}deleted: {reasons[Fate.DELETED].total()}"
-    yield f"images gone already: {reasons[Fate.GONE].total()}"
-    yield f"images {would_be}kept: {reasons[Fate.KEPT].total()} ({counted(reasons[Fate.KEPT])})"
-    if reasons[Fate.MISSING]:
-        yield f"bootimages that are not in the account: {reasons[Fate.MISSING].total()}"
-    yield f"images failed: {reasons[Fate.FAILED].total()}"
+    for resource, outcome in outcomes.items():
+        reasons.setdefault((kind_of(resource), outcome.result), Counter())[outcome.reason] += 1
+        if outcome.result in (Result.FAILED, Result.WAITING):
+            failures[resource.region][outcome.reason] += 1
+    for (kind, result), counts in sorted(
+        reasons.items(), key=lambda item: (item[0][0], list(Result).index(item[0][1]))
+    ):
+        details = f" ({format_counts(counts)})" if result in (Result.KEPT, Result.LEFT) and counts else ""
+        yield f"{kind} {result.value}: {sum(counts.values()):,}{details}"
     for region, of_region in sorted(failures.items()):
-        yield f"  {region}: {counted(of_region)}"
+        yield f"  {region}: {format_counts(of_region)}"
 
 
-def counted(reasons: Counter[str]) -> str:
-    """The reasons with their numbers, the most frequent first."""
-    return ", ".join(
-        f"{count} {reason}" for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
-    )
+def format_counts(counts: Counter[str]) -> str:
+    """The keys with their numbers, the most frequent first."""
+    return ", ".join(f"{count} {key}" for key, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 class RedactingFormatter(logging.Formatter):
-    """Blanks out credentials, which error messages of the API and URLs of the SDK quote."""
+    """Redacts credentials, which API errors and SDK URLs contain."""
+
+    def __init__(self, fmt: str, datefmt: str | None = None) -> None:
+        super().__init__(fmt, datefmt)
+        self.secrets = dict(find_secrets())
 
     def format(self, record: logging.LogRecord) -> str:
         line = super().format(record)
-        for name in ("ALIYUN_ACCESS_KEY_ID", "ALIYUN_ACCESS_KEY_SECRET", "GITHUB_TOKEN"):
-            if secret := os.environ.get(name, "").strip():
-                line = line.replace(secret, f"<{name}>")
+        for secret, name in self.secrets.items():
+            line = line.replace(secret, f"<{name}>")
         return re.sub(r"Signature=[^&\s'\")]+", "Signature=<redacted>", line)
 
 
-def start_log(path: str, debug: bool) -> None:
-    """Log to stdout and, with time and time zone, to the file."""
+def find_secrets() -> Iterator[tuple[str, str]]:
+    """Secrets in the environment, with the name of their variable. Shorter ones are refused: see read_secret."""
+    for name in ("ALIYUN_ACCESS_KEY_ID", "ALIYUN_ACCESS_KEY_SECRET", "GITHUB_TOKEN"):
+        secret = os.environ.get(name, "").strip()
+        if len(secret) >= SHORTEST_SECRET:
+            yield secret, name
+    for name in proxy_variables():
+        user_and_password = re.search(r"(?://|^)([^/].*@)", os.environ[name])
+        if user_and_password:
+            yield user_and_password[1], name
+            yield unquote(user_and_password[1]), name
+
+
+class LogFile(logging.FileHandler):
+    """The log file; `error` is why a line could not be written to it."""
+
+    error = ""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        self.error = self.error or one_line(sys.exc_info()[1])
+
+
+class Terminal(logging.Handler):
+    """Logs to a terminal, above a status line that is rewritten in place."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        super().__init__()
+        self.stream = stream
+        self.status = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.write(f"{self.format(record)}\n")
+
+    def show(self, status: str) -> None:
+        """Replace the status line; an empty one leaves the terminal clean."""
+        with self.lock or contextlib.nullcontext():
+            self.write("", status[: shutil.get_terminal_size().columns - 1])
+
+    def write(self, line: str, status: str | None = None) -> None:
+        clear = "\r\033[K" if self.status else ""
+        self.status = self.status if status is None else status
+        with contextlib.suppress(OSError):
+            self.stream.write(f"{clear}{line}{self.status}")
+            self.stream.flush()
+
+
+def new_stdout_handler(debug: bool) -> logging.Handler:
+    """On a terminal log what matters, anywhere else every line."""
+    if not sys.stdout.isatty():
+        return logging.StreamHandler(sys.stdout)
+    terminal = Terminal(sys.stdout)
+    if not debug:
+        terminal.addFilter(lambda record: record.name == log.name or record.levelno >= logging.WARNING)
+    return terminal
+
+
+def start_log(path: str, debug: bool) -> LogFile:
+    """Log to stdout and, with time and time zone, to the file. Refuses if the first line cannot be written to it."""
     try:
-        to_file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+        log_file = LogFile(path, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
-        sys.exit(f"main.py: error: the log {path} cannot be written: {error.strerror}; give another --log-to-file")
-    to_file.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
-    to_stdout = logging.StreamHandler(sys.stdout)
-    to_stdout.setFormatter(RedactingFormatter("%(levelname)-7s %(message)s"))
-    log.handlers = [to_stdout, to_file]
+        sys.exit(f"main.py: error: the log {path} cannot be written: {file_error(error)} with --log-to-file")
+    log_file.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
+    # The file comes first: it has the line even if nobody reads stdout.
+    log.handlers = [log_file]
+    if sys.stdout:
+        to_stdout = new_stdout_handler(debug)
+        to_stdout.setFormatter(RedactingFormatter("%(levelname)-7s %(message)s"))
+        log.addHandler(to_stdout)
     log.setLevel(logging.DEBUG if debug else logging.INFO)
     log.propagate = False
-    # A full disk or a closed pipe behind the log is no reason for tracebacks, nor to stop halfway.
+    # A closed pipe behind stdout is no reason for tracebacks, nor to stop halfway.
     logging.raiseExceptions = False
     # The libraries' own logs quote URLs with key ID and signature; with DEBUG=sdk this one prints them by itself.
     logging.getLogger().addHandler(logging.NullHandler())
     logging.getLogger("aliyunsdkcore.http.http_response").handlers.clear()
-    # From Python 3.12 on, the SDK's vendored urllib3 warns that it sends no server name, and asks for a newer Python.
+    # The SDK's own copy of urllib3 warns of the Python version.
     logging.captureWarnings(True)
+    return log_file
 
 
 def release_number(text: str) -> str:
@@ -1241,17 +2109,32 @@ def release_number(text: str) -> str:
     return text
 
 
+def file_path(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("a file name must not be empty")
+    return os.path.abspath(text)
+
+
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--dry-run", action="store_true", help="Just print what would happen")
     parser.add_argument("--debug", "-d", action="store_true", help="Enable debug logging")
     parser.add_argument(
         "--filename",
+        type=file_path,
         default="deleted_images.json",
         help="Path to file where bootimage data can be recorded; will allow for faster execution if script is run "
         "multiple times",
     )
-    parser.add_argument("--log-to-file", default="aliyun_pruner.log", help="Filename to record all log output to")
+    parser.add_argument(
+        "--log-to-file",
+        type=file_path,
+        default="aliyun_pruner.log",
+        help="Filename to record all log output to",
+    )
+    parser.add_argument(
+        "--delete-snapshots", action="store_true", help="Delete the snapshots behind the deleted images, too"
+    )
     parser.add_argument("release", type=release_number, help="OCP release to operate on")
     args = parser.parse_args(argv)
     if os.path.realpath(args.filename) == os.path.realpath(args.log_to_file):
@@ -1259,33 +2142,94 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    args = parse_args(argv)
-    start_log(args.log_to_file, args.debug)
-    stopped.clear()
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, stopped.on_signal)
+def attempt(args: argparse.Namespace, log_file: LogFile) -> int:
+    """Run, and turn every exception into a line of the log."""
+    started = time.monotonic()
+    status = 1
     try:
-        return run(args)
-    except (Refusal, OutsideError) as error:
+        what = "dry run" if args.dry_run else "run"
+        log.info("%s of release %s; record: %s, log: %s", what, args.release, args.filename, args.log_to_file)
+        if log_file.error:
+            raise Refusal(f"the log {args.log_to_file} cannot be written: {log_file.error}; give another --log-to-file")
+        status = run(args)
+    except Refusal as error:
+        log.error("%s (nothing was changed)", error)
+    except OutsideError as error:
         log.error("%s", error)
-        return 1
-    except Stopped:
-        name = signal.Signals(stopped.signum).name
-        log.error("interrupted by %s while %s; the record is as it was: run again to go on", name, progress)
-        return 128 + stopped.signum
+    except Exception as error:
+        log_unexpected("the run", error)
+    if log_file.error:
+        log.error("the log %s is incomplete: %s", args.log_to_file, log_file.error)
+        status = 1
+    log.info("ended with status %d after %s", status, timedelta(seconds=round(time.monotonic() - started)))
+    return status
 
 
-def stay_on_one_cpu() -> None:
-    """Of a process whose threads share one GIL, those on other CPUs only wait for it; handing it over costs a third."""
-    if hasattr(os, "sched_setaffinity"):
-        with contextlib.suppress(OSError):
-            os.sched_setaffinity(0, {random.choice(sorted(os.sched_getaffinity(0)))})
+def log_unexpected(what: str, error: BaseException) -> str:
+    """Log an exception that no part of this program expects; returns it as a reason."""
+    reason = one_line(f"unexpected {error!r}")
+    log.error("%s failed: %s: please report it, with the log of a run with --debug", what, reason)
+    log.debug("%s", what, exc_info=error)
+    return reason
+
+
+def end_at_once(signum: int, _: FrameType | None) -> None:
+    """End the process wherever it is: the record is safe at any moment, so there is nothing to wind up."""
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    # In a thread, because a reader that stopped reading stdout would block the last line for as long as it likes.
+    last_line = threading.Thread(target=log_interruption, args=[signal.Signals(signum).name], daemon=True)
+    with contextlib.suppress(RuntimeError):  # no more threads
+        last_line.start()
+        last_line.join(FAREWELL_SECONDS)
+    replacing.acquire(timeout=FAREWELL_SECONDS)
+    os._exit(128 + signum)
+
+
+def log_interruption(name: str) -> None:
+    show_status("")
+    log.error("interrupted by %s (%s): run the same command again to continue", name, progress)
+
+
+def show_status(status: str) -> None:
+    for handler in log.handlers:
+        if isinstance(handler, Terminal):
+            handler.show(status)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Work in a thread of its own, so that this one is free for signals and for the progress."""
+    args = parse_args(argv)
+    log_file = start_log(args.log_to_file, args.debug)
+    for signum in SIGNALS:
+        if signal.getsignal(signum) != signal.SIG_IGN:
+            signal.signal(signum, end_at_once)
+    work = ThreadPoolExecutor(1).submit(attempt, args, log_file)
+    watch(work)
+    return work.result()
+
+
+def watch(work: Future[int]) -> None:
+    """Wait for the end; show the progress on a terminal, and log it every 30 seconds."""
+    logged = time.monotonic()
+    while wait([work], timeout=STATUS_SECONDS).not_done:
+        show_status(progress.status())
+        if time.monotonic() - logged >= PROGRESS_SECONDS:
+            logged = time.monotonic()
+            image_log.info("%s", progress.status())
+    show_status("")
+
+
+def close_stdout() -> None:
+    """A reader that has gone, as in `./main.py 4.10 | head`, must not change the exit status."""
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":
-    stay_on_one_cpu()
-    status = main()
-    sys.stdout.flush()
-    # Not sys.exit: after an interrupt it would wait for calls under way, each up to its timeout.
-    os._exit(status)
+    exit_status = main()
+    close_stdout()
+    sys.exit(exit_status)

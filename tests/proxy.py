@@ -25,7 +25,7 @@ from ecs import EcsService, ids_in
 from faults import HANGS, LOST, Answer, Call, Faults
 from github import GitHubService
 from store import StoreService
-from world import API_HOST, GITHUB_TOKEN, KEY_ID, RAW_HOST, SECRET, STORE_HOST, World, ecs_host
+from world import API_HOST, CLOSED_REGIONS, GITHUB_TOKEN, KEY_ID, RAW_HOST, SECRET, STORE_HOST, World, ecs_host
 
 CLOCK_START = time.time()
 
@@ -49,7 +49,7 @@ class Sandbox:
         world: World,
         faults: Faults | None = None,
         clock_speed: float = 1,
-        check_server_name: bool = False,
+        check_server_name: bool = True,
         untrusted_hosts: Collection[str] = (),
         misnamed_hosts: Collection[str] = (),
     ) -> None:
@@ -166,7 +166,7 @@ class Sandbox:
             self.handshakes[host] += 1
 
     def exists(self, host: str) -> bool:
-        closed = region_of(host) in self.world.closed_regions
+        closed = region_of(host) in CLOSED_REGIONS
         return bool(service_of(host)) and host not in self.faults.dead_hosts and not closed
 
     def tls_context(self, host: str) -> ssl.SSLContext:

@@ -2,20 +2,27 @@
 
 import pytest
 from faults import Answer, Faults, Refused
-from harness import BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, Run
-from world import World, ecs_host, ecs_url, image_id, meta_url
+from harness import BOOTIMAGE, PUBLIC_BUILD, REGIONS, Prune, Run
+from world import World, ecs_url, image_id, meta_url
 
 FAILING = image_id(PUBLIC_BUILD, "us-east-1")
 
 
 def assert_only_these_are_left(run: Run, *ids: str) -> None:
+    """Each is named in a line of its own, unless its region waits, which is named in one line with their number."""
     world = run.sandbox.world
     assert run.status == 1
     assert {image.id for image in world.listed("to be pruned")} == set(ids)
-    for id in ids:
-        assert f"ERROR   {world.images[id].region} {id}" in run.output
     recorded = {entry["image"]: entry["deleted"] for entries in run.record.values() for entry in entries}
     assert {id for id, deleted in recorded.items() if not deleted} == set(ids)
+
+
+def assert_region_waits(run: Run, region: str, *words: str) -> None:
+    """No image of the region is touched, and one line says so."""
+    left = [image.id for image in run.sandbox.world.listed("to be pruned") if image.region == region]
+    assert_only_these_are_left(run, *left)
+    assert run.line("ERROR", f"{region}: ", "images wait for the next run", *words)
+    assert not any(f"{region} {id}" in line for id in left for line in run.output.splitlines() if "ERROR" in line)
 
 
 def assert_next_run_finishes(prune: Prune) -> None:
@@ -41,7 +48,7 @@ def test_image_that_cannot_be_deleted(prune: Prune, code: str) -> None:
     prune.faults.refusals["DeleteImage", FAILING] = Refused(403, code, "The image is in use.")
     run = prune()
     assert_only_these_are_left(run, FAILING)
-    assert run.line("ERROR", FAILING, code, "The image is in use.")
+    assert run.line("ERROR", "us-east-1 " + FAILING, code, "The image is in use.")
     assert_next_run_finishes(prune)
 
 
@@ -53,20 +60,25 @@ def test_image_that_cannot_be_made_private_is_not_deleted(prune: Prune) -> None:
     assert_next_run_finishes(prune)
 
 
-def test_image_that_cannot_be_tagged_is_not_deleted(prune: Prune) -> None:
-    prune.faults.refusals["TagResources", FAILING] = Refused(403, "Forbidden.RAM")
-    run = prune()
-    assert_only_these_are_left(run, FAILING, image_id(PRIVATE_BUILD, "us-east-1"))
-    assert_next_run_finishes(prune)
+TAG_REFUSALS = {
+    "quota of tags": Refused(403, "QuotaExceed.TagsPerResource"),
+    "status": Refused(403, "OperationDenied.ImageStatus"),
+    "server error": Refused(500, "InternalError"),
+    "unknown ID": Refused(404, "InvalidResourceId.NotFound"),
+}
 
 
-def test_one_unknown_id_in_a_batch_of_tags_fails_alone(world: World, prune: Prune) -> None:
-    for day in range(10, 30):
-        world.add_build(f"410.84.202207{day}0000-0", ["us-east-1"])
-    prune.faults.refusals["TagResources", FAILING] = Refused(404, "InvalidResourceId.NotFound")
+@pytest.mark.parametrize("position", [0, 20, 39])
+@pytest.mark.parametrize("refusal", TAG_REFUSALS.values(), ids=TAG_REFUSALS)
+def test_image_that_cannot_be_tagged_fails_alone(world: World, prune: Prune, refusal: Refused, position: int) -> None:
+    for number in range(38):
+        world.add_build(f"410.84.202207{number // 2 + 10}{number % 2:02}00-0", ["us-east-1"])
+    failing = [image.id for image in world.listed("to be pruned") if image.region == "us-east-1"][position]
+    prune.faults.refusals["TagResources", failing] = refusal
+    prune.clock_speed = 100
     run = prune()
-    assert_only_these_are_left(run, FAILING)
-    assert len(run.calls("ecs", "TagResources")) < 20
+    assert_only_these_are_left(run, failing)
+    assert run.line("ERROR", failing, refusal.args[0])
     assert_next_run_finishes(prune)
 
 
@@ -81,11 +93,9 @@ def test_bootimage_that_cannot_be_tagged(world: World, prune: Prune) -> None:
 
 
 def test_region_that_drops_every_connection(prune: Prune) -> None:
-    prune.faults.dead_hosts.add(ecs_host("us-east-1"))
+    prune.faults.dead_hosts.add("ecs.us-east-1.aliyuncs.com")
     prune.clock_speed = 20
-    run = prune()
-    assert_only_these_are_left(run, FAILING, image_id(PRIVATE_BUILD, "us-east-1"))
-    assert run.line("ERROR", FAILING, "the region does not answer", "Tunnel connection failed")
+    assert_region_waits(prune(), "us-east-1", "4 images", "Tunnel connection failed")
     assert_next_run_finishes(prune)
 
 
@@ -101,7 +111,7 @@ def test_image_whose_deletion_ends_in_an_error_of_the_server_fails_alone(world: 
 def test_region_that_answers_only_errors(prune: Prune) -> None:
     prune.faults.answers[ecs_url("us-east-1")] = Answer(503, b"")
     prune.clock_speed = 20
-    assert_only_these_are_left(prune(), FAILING, image_id(PRIVATE_BUILD, "us-east-1"))
+    assert_region_waits(prune(), "us-east-1", "503")
     assert_next_run_finishes(prune)
 
 
@@ -140,7 +150,7 @@ def test_meta_json_that_cannot_be_read(world: World, prune: Prune, answer: Answe
     assert_next_run_finishes(prune)
 
 
-def test_build_is_passed_over_when_only_one_of_its_meta_json_cannot_be_read(world: World, prune: Prune) -> None:
+def test_build_is_skipped_when_only_one_of_its_meta_json_cannot_be_read(world: World, prune: Prune) -> None:
     build = "410.84.202206030000-0"
     world.add_build(build, REGIONS, arches=["x86_64", "aarch64"])
     prune.faults.answers[meta_url(build, "aarch64")] = Answer(403)
@@ -163,16 +173,14 @@ def test_meta_json_of_a_bootimage_that_cannot_be_read(world: World, prune: Prune
 def test_region_whose_listing_has_another_shape(world: World, prune: Prune, answer: bytes) -> None:
     prune.faults.answers[ecs_url("us-east-1")] = Answer(200, answer)
     prune.clock_speed = 20
-    run = prune()
-    assert_only_these_are_left(run, FAILING, image_id(PRIVATE_BUILD, "us-east-1"))
+    assert_region_waits(prune(), "us-east-1")
     assert_next_run_finishes(prune)
 
 
 def test_listing_that_is_not_complete_is_not_taken_for_deletions(world: World, prune: Prune) -> None:
     listing = {"TotalCount": 4, "Images": {"Image": []}}
     prune.faults.answers[ecs_url("us-east-1")] = Answer(200, listing)
-    run = prune()
-    assert_only_these_are_left(run, FAILING, image_id(PRIVATE_BUILD, "us-east-1"))
+    assert_region_waits(prune(), "us-east-1")
     assert_next_run_finishes(prune)
 
 

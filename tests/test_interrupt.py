@@ -24,7 +24,7 @@ def interrupt(started: Started, signum: signal.Signals) -> float:
     started.process.send_signal(signum)
     run = started.finish(timeout=20)
     assert run.status == 128 + signum
-    assert run.line("interrupted by", signum.name, "the record is as it was")
+    assert run.line("interrupted by", signum.name, "run the same command again")
     files = {path.name for path in run.folder.iterdir()}
     assert files == {"aliyun_pruner.log", "deleted_images.json"}
     assert (run.folder / "deleted_images.json").read_text() == RECORD
@@ -107,7 +107,7 @@ def test_interrupted_run_says_how_far_it_came(world: World, prune: Prune) -> Non
         started.wait_until(lambda sandbox: any(call.what == "DeleteImage" for call in sandbox.calls))
         started.process.send_signal(signal.SIGINT)
         run = started.finish()
-    assert run.line("interrupted by SIGINT", " of 88 images", "run again")
+    assert run.line("interrupted by SIGINT", "/88, failed 0", "run the same command again")
 
 
 KILL_AT: dict[str, Callable[[Sandbox], object]] = {

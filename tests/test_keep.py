@@ -35,7 +35,7 @@ def test_image_that_is_named_by_its_id_is_kept_in_whatever_region_it_is(world: W
     image = world.add_build("410.84.202206010000-0", ["us-east-1"], "bootimage")[0]
     version = rhcos_json(BOOTIMAGE, REGIONS, world.directory)
     regions = version["architectures"]["x86_64"]["images"]["aliyun"]["regions"]
-    regions["eu-west-1"] = {"release": BOOTIMAGE, "image": image.id}
+    regions["cn-hangzhou"] = {"release": BOOTIMAGE, "image": image.id}
     world.add_commit(version)
     assert prune().status == 0
     assert image.listed
@@ -84,7 +84,6 @@ def test_build_younger_than_30_days_is_kept_and_not_put_on_record(world: World, 
     assert run.status == 0
     assert all(image.tags == {} for image in images)
     assert images[0].build not in run.record
-    assert run.calls("store", images[0].build) == []
 
 
 def test_build_older_than_30_days_is_pruned(world: World, prune: Prune) -> None:
@@ -136,13 +135,13 @@ def test_builds_of_the_release_before_that_the_branch_inherited_are_kept(world: 
     world.branches["release-4.11"] = list(world.branches["release-4.10"][1:])
     world.release = "4.11"
     world.add_bootimage("411.86.202207150124-0", REGIONS)
-    doomed = world.add_build("411.86.202207160000-0", REGIONS)
+    to_delete = world.add_build("411.86.202207160000-0", REGIONS)
     for build in (PRIVATE_BUILD, BOOTIMAGE):
         for image in world.images_of(build):
             image.kind = "another release's"
     run = prune("4.11")
     assert run.status == 0
-    assert not any(image.listed for image in doomed)
+    assert not any(image.listed for image in to_delete)
     assert run.calls("store", builds_path()) == []
 
 
@@ -153,16 +152,16 @@ def test_build_of_another_release_in_the_same_directory_is_kept(world: World, pr
     assert "49.84.202206070000-0" not in run.record
 
 
-def test_build_whose_id_does_not_tell_its_age_is_kept_with_a_warning(world: World, prune: Prune) -> None:
+def test_build_without_a_date_in_its_id_is_kept_and_counted(world: World, prune: Prune) -> None:
     for build in ("410.84.test-0", "410.84.202213450000-0", "latest"):
         world.add_build(build, REGIONS, "undated build")
     run = prune()
     assert run.status == 0
-    assert run.line("WARNING", "410.84.test-0", "does not tell its age")
-    assert run.line("WARNING", "410.84.202213450000-0", "does not tell its age")
+    assert run.line("builds: 8", "3 no date in the build ID")
+    assert run.line("images kept", "6 no date in the build ID")
 
 
-def test_image_whose_name_tells_of_another_build_is_kept(world: World, prune: Prune) -> None:
+def test_image_whose_name_contains_another_build_id_is_kept(world: World, prune: Prune) -> None:
     image = world.images_of(PRIVATE_BUILD)[0]
     image.kind, image.name = "another release's", "rhcos-411.86.202207150124-0"
     run = prune()

@@ -5,42 +5,42 @@ from datetime import datetime
 
 import pytest
 from faults import Answer, Refused
-from harness import BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune
+from harness import BOOTIMAGE, OLD_BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune
 from world import OTHER_KEY_ID, World, days_ago, image_id, meta_url
 
-PROGRESS = re.compile(r"INFO    (.+) (\d+) of (\d+) (.+), \d+ failed, (about \d+:\d\d:\d\d left|time left unknown)")
+PROGRESS = re.compile(r"INFO    pruned (\d+)/48, failed (\d+), regions \d/2, left (unknown|\d:\d\d:\d\d)")
 
 
 @pytest.mark.parametrize(
     ("slow", "phase"),
     [
-        ("github", "reading 0 of 3 versions of rhcos.json"),
-        ("store", "reading the images of 0 of 5 builds"),
-        ("ecs", "looking at the images of 0 of 2 regions"),
-        ("ecs", "pruning 0 of 8 images"),
+        ("github", "versions of rhcos.json 0/3, failed 0, left unknown"),
+        ("store", "builds 0/5, failed 0, left unknown"),
+        ("ecs", "regions checked 0/2, failed 0, left unknown"),
+        ("ecs", "regions looked at 0/2, failed 0, left unknown"),
+        ("ecs", "pruned 0/8, failed 0, regions 0/2, left unknown"),
     ],
 )
-def test_long_phase_shows_progress_every_ten_seconds(prune: Prune, slow: str, phase: str) -> None:
+def test_long_phase_shows_progress_every_30_seconds(prune: Prune, slow: str, phase: str) -> None:
     prune.faults.latency[slow] = 0.6
-    prune.clock_speed = 40
+    prune.clock_speed = 60
     run = prune()
     assert run.status == 0
     assert phase in run.output
     assert phase in run.log
 
 
-def test_progress_tells_done_total_failures_and_the_time_left(world: World, prune: Prune) -> None:
+def test_progress_shows_done_total_failures_and_the_time_left(world: World, prune: Prune) -> None:
     world.add_builds_around(60, ["us-east-1"], datetime(2022, 2, 1))
     prune.faults.refusals["DeleteImage", image_id(PUBLIC_BUILD, "us-east-1")] = Refused(403, "ImageUsingByInstance")
     prune.faults.latency["ecs"] = 0.1
-    prune.clock_speed = 60
-    run = prune()
-    lines = [match.groups() for line in run.output.splitlines() if (match := PROGRESS.fullmatch(line))]
-    pruning = [int(done) for phase, done, *_ in lines if phase == "pruning"]
-    assert len(pruning) >= 3
-    assert pruning == sorted(pruning)
-    assert {total for phase, _, total, *_ in lines if phase == "pruning"} == {"48"}
-    assert any("left" in left and "unknown" not in left for *_, left in lines)
+    prune.clock_speed = 180
+    matches = [match for line in prune().output.splitlines() if (match := PROGRESS.fullmatch(line))]
+    done = [int(match[1]) for match in matches]
+    assert len(matches) >= 3
+    assert done == sorted(done)
+    assert matches[-1][2] == "1"
+    assert matches[-1][3] != "unknown"
 
 
 def test_log_file_has_times_with_time_zone_and_no_control_characters(prune: Prune) -> None:
@@ -62,7 +62,7 @@ def test_debug_adds_each_outside_call_with_its_outcome_and_duration(prune: Prune
 
 def test_line_of_a_deleted_image_names_its_snapshots(world: World, prune: Prune) -> None:
     image = world.images_of(PRIVATE_BUILD)[0]
-    assert image.snapshots[0] in prune().line(image.id, "deleted")
+    assert prune().line(image.id, "leaves snapshot").endswith(image.snapshots[0])
 
 
 def test_summary(world: World, prune: Prune) -> None:
@@ -79,31 +79,54 @@ def test_summary(world: World, prune: Prune) -> None:
     run = prune()
     summary = [line.partition(" ")[2].strip() for line in run.output.splitlines()[-9:]]
     assert summary == [
-        "builds: 8, of these 2 bootimages, 1 younger than 30 days, 1 on record already, 0 not readable",
         "images deleted: 2",
-        "images gone already: 1",
-        "images kept: 5 (3 bootimage, 1 not the account's own, 1 pinned by its tag bootimage=true)",
-        "bootimages that are not in the account: 1",
+        "images already gone: 1",
+        "images kept: 7 (3 bootimage, 2 build younger than 30 days, 1 not the account's own, "
+        "1 pinned by its tag bootimage=true)",
+        "images missing, though bootimages: 1",
         "images failed: 1",
         "us-east-1: 1 ImageUsingByInstance",
-        "record: deleted_images.json",
-        "not all is done: mend the causes named above, then run the same command again for what is left",
+        f"record: {run.folder / 'deleted_images.json'}",
+        "some images were not pruned: fix the errors above and run the same command again",
+        "ended with status 1 after 0:00:00",
     ]
 
 
-def test_summary_of_a_dry_run_is_in_the_conditional(prune: Prune) -> None:
-    run = prune("--dry-run", "4.10")
-    assert run.line("images that would be deleted: 4")
-    assert run.line("images that would be kept: 4 (4 bootimage)")
-    assert run.line("record", "not written")
+def test_first_line_says_what_begins_and_the_last_what_ended(prune: Prune) -> None:
+    for args, what in ((["4.10"], "run"), (["--dry-run", "4.10"], "dry run")):
+        lines = prune(*args).output.splitlines()
+        paths = [prune.folder / name for name in ("deleted_images.json", "aliyun_pruner.log")]
+        assert lines[0] == f"INFO    {what} of release 4.10; record: {paths[0]}, log: {paths[1]}"
+        assert re.fullmatch(r"INFO    ended with status 0 after 0:00:\d\d", lines[-1])
+
+
+def test_plan(world: World, prune: Prune) -> None:
+    world.add_build(days_ago(5), REGIONS, "young build")
+    world.add_build("410.84.test-0", ["us-east-1"], "undated build")
+    prune.write_record({"410.84.202206021115-0": []})
+    lines = [line[8:] for line in prune("--dry-run", "4.10").output.splitlines()]
+    first = lines.index(f"bootimage {OLD_BOOTIMAGE}: 2 regions")
+    assert lines[first : first + 8] == [
+        f"bootimage {OLD_BOOTIMAGE}: 2 regions",
+        f"bootimage {BOOTIMAGE}: 2 regions",
+        "builds: 7 (2 bootimage, 2 to prune, 1 build younger than 30 days, 1 no date in the build ID, "
+        "1 on record already)",
+        "builds with images to delete: 2, made from 2022-03-01 to 2022-05-17",
+        "region           to delete  of these public  bootimages  kept otherwise",
+        "cn-hangzhou              2                1           2               1",
+        "us-east-1                2                1           2               2",
+        "total                    4                2           4               3",
+    ]
+    assert "images to delete: 4" in lines
+    assert sum("would be tagged bootimage=false" in line for line in lines) == 4
 
 
 def test_summary_counts_builds_that_could_not_be_read(prune: Prune) -> None:
     prune.faults.answers[meta_url(PUBLIC_BUILD)] = Answer(403)
     run = prune()
-    assert run.line("builds: 5", "1 not readable")
-    assert run.line("not all is done")
+    assert run.line("ERROR", f"build {PUBLIC_BUILD} is skipped")
+    assert run.line("some images were not pruned")
 
 
 def test_nothing_is_left_to_do_when_all_is_done(prune: Prune) -> None:
-    assert "not all is done" not in prune().output
+    assert "some images were not pruned" not in prune().output

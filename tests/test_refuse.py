@@ -54,17 +54,18 @@ def replaced(version: object, key: str, value: object) -> object:
 
 def test_empty_history(world: World, prune: Prune) -> None:
     world.branches["release-4.10"].clear()
-    assert_refused(prune, "no Aliyun bootimage", "check the release")
+    assert_refused(prune, "names an Aliyun bootimage", "check the release")
 
 
 def test_history_without_any_aliyun_bootimage(world: World, prune: Prune) -> None:
     del world.branches["release-4.10"][:-1]
-    assert_refused(prune, "no Aliyun bootimage", "check the release")
+    assert_refused(prune, "names an Aliyun bootimage", "check the release")
 
 
-def test_every_version_is_missing(world: World, prune: Prune) -> None:
-    world.versions.clear()
-    assert_refused(prune, "no Aliyun bootimage", "check the release")
+def test_every_version_was_removed(world: World, prune: Prune) -> None:
+    world.branches["release-4.10"].clear()
+    world.add_commit()
+    assert_refused(prune, "names an Aliyun bootimage", "check the release")
 
 
 BOOTIMAGE_VERSION = rhcos_json(BOOTIMAGE, REGIONS, DIRECTORY)
@@ -126,7 +127,7 @@ def test_github_answers_only_errors(prune: Prune) -> None:
 @pytest.mark.parametrize("commits", [b"{", {"message": "hello"}, [["sha"]], [{"commit": {}}]], ids=str)
 def test_list_of_commits_of_another_shape(prune: Prune, commits: object) -> None:
     prune.faults.answers[commits_url()] = Answer(200, commits)
-    assert_refused(prune, "GitHub", "try again later")
+    assert_refused(prune, "GitHub" if commits == b"{" else "not a list of commits", "try again later")
 
 
 def test_next_page_over_plain_http(world: World, prune: Prune) -> None:
@@ -159,7 +160,7 @@ def test_credentials_are_missing(prune: Prune, name: str, value: str | None) -> 
     ("env", "code"),
     [
         ({"ALIYUN_ACCESS_KEY_ID": "LTAI5tUnknown"}, "InvalidAccessKeyId.NotFound"),
-        ({"ALIYUN_ACCESS_KEY_SECRET": "wrong"}, "InvalidAccessKeySecret"),
+        ({"ALIYUN_ACCESS_KEY_SECRET": "wrong-secret-of-nobody"}, "InvalidAccessKeySecret"),
     ],
     ids=["unknown key", "wrong secret"],
 )
@@ -167,20 +168,44 @@ def test_credentials_are_refused(prune: Prune, env: dict[str, str | None], code:
     assert_refused(prune, code, "ALIYUN_ACCESS_KEY_ID", env=env)
 
 
-@pytest.mark.parametrize("code", ["Forbidden.RAM", "NoPermission", "SignatureDoesNotMatch"])
+CREDENTIAL_CODES = [
+    "InvalidAccessKeyId.NotFound",
+    "InvalidAccessKeyId.Inactive",
+    "SignatureDoesNotMatch",
+    "IncompleteSignature",
+    "Forbidden",
+    "Forbidden.AccessKey",
+    "Forbidden.AccessKeyDisabled",
+    "Forbidden.RiskControl",
+    "Forbidden.UserVerification",
+    "NoEnabledAccessKey",
+    "InvalidSecurityToken.Expired",
+    "MissingSecurityToken",
+    "InvalidTimeStamp.Expired",
+]
+
+
+@pytest.mark.parametrize("code", CREDENTIAL_CODES)
+def test_credentials_are_refused_with_any_code(prune: Prune, code: str) -> None:
+    prune.faults.refusals["DescribeImages", ""] = Refused(403, code, f"{KEY_ID} is refused.")
+    run = assert_refused(prune, "refused the credentials", "ALIYUN_ACCESS_KEY_ID", "clock")
+    assert run.calls("store") == []
+
+
+@pytest.mark.parametrize("code", ["Forbidden.RAM", "Forbidden.NotSupportRAM", "NoPermission", "NoPermission.System"])
 def test_account_has_no_permission_to_look(prune: Prune, code: str) -> None:
     prune.faults.refusals["DescribeImages", ""] = Refused(403, code, f"User {KEY_ID} is not authorized.")
-    assert_refused(prune, code, "permissions")
+    assert_refused(prune, code, "ecs:DescribeImages")
 
 
 def test_credentials_of_another_account(prune: Prune) -> None:
     env = {"ALIYUN_ACCESS_KEY_ID": OTHER_KEY_ID, "ALIYUN_ACCESS_KEY_SECRET": OTHER_SECRET}
-    assert_refused(prune, "none of the images is the account's own", env=dict(env))
+    assert_refused(prune, "none of the bootimages is listed as the account's own", "ecs:DescribeImages", env=dict(env))
 
 
 def test_no_image_is_visible(prune: Prune) -> None:
     prune.world.images.clear()
-    assert_refused(prune, "none of the images is the account's own")
+    assert_refused(prune, "none of the bootimages is listed as the account's own", "ecs:DescribeImages")
 
 
 def test_no_region_answers(prune: Prune) -> None:
@@ -215,14 +240,29 @@ def test_record_that_is_none(prune: Prune, record: str) -> None:
     assert run.sandbox.calls == []
 
 
+UNUSABLE_PATHS = {
+    "a folder": (".", "a file"),
+    "in a missing folder": ("missing/file", "its folder does not exist"),
+    "in /proc": ("/proc/file", "folder does not exist"),
+    "below a file": ("main.py/file", "Not a directory"),
+}
+
+
+@pytest.mark.parametrize(("path", "reason"), UNUSABLE_PATHS.values(), ids=UNUSABLE_PATHS)
 @pytest.mark.parametrize("option", ["--filename", "--log-to-file"])
-@pytest.mark.parametrize("path", [".", "missing/file", "/proc/file", "main.py/file"])
-def test_file_that_cannot_be_written(prune: Prune, option: str, path: str) -> None:
+def test_file_that_cannot_be_written(prune: Prune, option: str, path: str, reason: str) -> None:
     (prune.folder / "main.py").touch()
     run = prune(option, path, "4.10")
     assert run.status == 1
-    assert run.line(path, f"another {option}")
+    assert run.line("error" if option == "--log-to-file" else "ERROR", str((prune.folder / path).resolve()))
     assert run.sandbox.calls == []
+
+
+@pytest.mark.parametrize("option", ["--filename", "--log-to-file"])
+def test_empty_file_name_is_a_usage_error(prune: Prune, option: str) -> None:
+    run = prune(option, "", "4.10")
+    assert run.status == 2
+    assert run.line(option, "must not be empty")
 
 
 def test_record_and_log_are_the_same_file(prune: Prune) -> None:
@@ -233,7 +273,7 @@ def test_record_and_log_are_the_same_file(prune: Prune) -> None:
 
 def test_no_builds_json_in_any_directory(world: World, prune: Prune) -> None:
     world.listings.clear()
-    assert_refused(prune, "no builds.json", "check the release")
+    assert_refused(prune, "has no builds.json", "check the release")
 
 
 OTHER_LISTINGS: dict[str, object] = {

@@ -169,7 +169,7 @@ def test_world_changes_when_a_call_arrives(world: World) -> None:
 
 
 def test_closed_region_is_no_more() -> None:
-    world = World(closed_regions_exist=False)
+    world = World()
     images = world.add_bootimage(BOOTIMAGE, [REGION, *CLOSED_REGIONS])
     assert [image.state for image in images] == ["kept", "closed", "closed"]
     assert world.listed() == images[:1]

@@ -219,9 +219,8 @@ def artifact(platform: str, arch: str, place: str, host: str) -> dict[str, Any]:
 class World:
     """What GitHub, the store and the cloud hold. Tests add to it and change it."""
 
-    def __init__(self, release: str = "4.10", closed_regions_exist: bool = True) -> None:
+    def __init__(self, release: str = "4.10") -> None:
         self.release = release
-        self.closed_regions = frozenset() if closed_regions_exist else CLOSED_REGIONS
         self.branches: dict[str, list[str]] = defaultdict(list)  # commits, newest first
         self.versions: dict[str, Any] = {}  # rhcos.json by commit; no entry if the commit removed it
         self.changed_files: dict[str, list[dict[str, str]]] = {}  # by commit
@@ -280,7 +279,7 @@ class World:
 
     def add_image(self, image: EcsImage) -> None:
         """Add an image and its snapshots to the cloud. They are no more if its region is closed."""
-        image.closed = image.region in self.closed_regions
+        image.closed = image.region in CLOSED_REGIONS
         self.images[image.id] = image
         for id in image.snapshots:
             self.snapshots[id] = EcsSnapshot(id, image.region, image.id, image.owner, closed=image.closed)
