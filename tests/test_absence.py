@@ -1,0 +1,318 @@
+"""What a service does not show is not therefore gone: an image, a version of rhcos.json, the images of a build."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Container
+
+import pytest
+from faults import NO_IMAGES, REQUEST_ID, Answer, EcsFault, Faults
+from harness import BOOTIMAGE, OLD_BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, Run
+from world import (
+    KEY_ID,
+    OTHER_KEY_ID,
+    OTHER_SECRET,
+    STREAM_METADATA,
+    World,
+    commit_url,
+    image_id,
+    meta_url,
+    version_url,
+)
+
+REGION, OTHER_REGION = REGIONS
+NEW_REGION = "eu-west-1"  # rhcos.json names no image there
+
+
+def recorded(run: Run) -> dict[str, bool]:
+    """Whether each image on record is deleted."""
+    return {entry["image"]: entry["deleted"] for entries in run.record.values() for entry in entries}
+
+
+def assert_record_is_true(run: Run) -> None:
+    """No image is on record as deleted while it is in the cloud."""
+    deleted = {id for id, is_deleted in recorded(run).items() if is_deleted}
+    assert deleted & {image.id for image in run.sandbox.world.listed()} == set()
+
+
+def assert_next_run_finishes(prune: Prune) -> None:
+    prune.faults = Faults()
+    run = prune()
+    assert run.status == 0
+    assert prune.world.listed("to be pruned") == []
+    assert all(recorded(run).values())
+
+
+def assert_refused(prune: Prune, *words: str, env: dict[str, str | None] | None = None) -> Run:
+    """Nothing changed, no record, one line of error with these words."""
+    run = prune(env=env or {})
+    assert run.status == 1
+    assert run.line("ERROR", "nothing was changed", *words)
+    assert {call.what for call in run.calls("ecs")} <= {"DescribeImages"}
+    assert not (prune.folder / "deleted_images.json").exists()
+    return run
+
+
+# Images
+
+
+ALL_LATER = sys.maxsize
+EMPTY_LISTINGS: dict[str, Container[int]] = {
+    "witness check": {1},
+    "plan": {2},
+    "second look": {3},
+    "plan and all later": range(2, ALL_LATER),
+    "second look and all later": range(3, ALL_LATER),
+    "confirmation": range(4, ALL_LATER),
+}
+
+
+@pytest.mark.parametrize("calls", EMPTY_LISTINGS.values(), ids=EMPTY_LISTINGS)
+def test_empty_listing_is_not_taken_for_deletions(world: World, prune: Prune, calls: Container[int]) -> None:
+    prune.faults.ecs = [EcsFault("DescribeImages", REGION, calls=calls, answer=NO_IMAGES)]
+    prune.clock_speed = 300
+    run = prune()
+    assert run.status == 1
+    assert "ecs:DescribeImages" in run.output
+    assert not any(recorded(run)[image_id(build, REGION)] for build in (PUBLIC_BUILD, PRIVATE_BUILD))
+    assert all(recorded(run)[image_id(build, OTHER_REGION)] for build in (PUBLIC_BUILD, PRIVATE_BUILD))
+    assert_next_run_finishes(prune)
+
+
+def test_empty_listing_in_every_region_is_refused(world: World, prune: Prune) -> None:
+    prune.faults.ecs = [EcsFault("DescribeImages", answer=NO_IMAGES)]
+    run = assert_refused(prune, "ecs:DescribeImages")
+    assert run.calls("store") == []
+
+
+def test_one_empty_listing_during_the_confirmation_does_no_harm(world: World, prune: Prune) -> None:
+    prune.faults.ecs = [EcsFault("DescribeImages", REGION, calls={4}, answer=NO_IMAGES)]
+    prune.clock_speed = 10
+    run = prune()
+    assert run.status == 0
+    assert all(recorded(run).values())
+
+
+def test_image_is_not_gone_if_the_listing_lacks_the_witness_too(world: World, prune: Prune) -> None:
+    images = [image_id(build, REGION) for build in (OLD_BOOTIMAGE, BOOTIMAGE, PUBLIC_BUILD)]
+    prune.faults.ecs = [EcsFault("DescribeImages", REGION, calls=range(2, ALL_LATER), hidden=images)]
+    prune.clock_speed = 300
+    run = prune()
+    assert run.status == 1
+    assert recorded(run)[image_id(PUBLIC_BUILD, REGION)] is False
+    assert_record_is_true(run)
+    assert_next_run_finishes(prune)
+
+
+def test_public_image_of_another_account_is_no_witness(world: World, prune: Prune) -> None:
+    for build in (OLD_BOOTIMAGE, BOOTIMAGE):
+        world.images[image_id(build, REGION)].owner = OTHER_KEY_ID
+    del world.images[image_id(PUBLIC_BUILD, REGION)]
+    run = prune()
+    assert run.status == 1
+    assert run.line("ERROR", f"{REGION}: 4 images wait", "the account's own", "ecs:DescribeImages")
+    assert recorded(run)[image_id(PUBLIC_BUILD, REGION)] is False
+    assert world.images[image_id(PRIVATE_BUILD, REGION)].tags == {}
+
+
+def test_blind_region_waits(world: World, prune: Prune) -> None:
+    prune.faults.blind_regions.add(REGION)
+    run = prune()
+    assert run.status == 1
+    assert run.line("ERROR", f"{REGION}: 4 images wait", "ecs:DescribeImages")
+    assert [call.what for call in run.calls("ecs") if call.where == REGION] == ["DescribeImages"]
+    assert_record_is_true(run)
+    assert_next_run_finishes(prune)
+
+
+def test_image_in_a_blind_region_without_bootimages_is_left_and_named(world: World, prune: Prune) -> None:
+    image = world.add_build("410.84.202206010000-0", [NEW_REGION])[0]
+    prune.faults.blind_regions.add(NEW_REGION)
+    run = prune()
+    assert run.status == 0
+    assert run.line("WARNING", f"{NEW_REGION} {image.id}", "is left")
+    assert run.line("images left: 1")
+    assert_record_is_true(run)
+    assert_next_run_finishes(prune)
+
+
+def test_image_in_a_region_without_bootimages_is_gone_if_another_own_image_is_listed(
+    world: World, prune: Prune
+) -> None:
+    gone = world.add_build("410.84.202206010000-0", [NEW_REGION])[0]
+    world.add_build("410.84.202206020000-0", [NEW_REGION], "pinned", tags={"bootimage": "true"})
+    del world.images[gone.id]
+    run = prune()
+    assert run.status == 0
+    assert recorded(run)[gone.id] is True
+
+
+def test_image_in_a_region_without_bootimages_is_not_gone_if_only_foreign_images_are_listed(
+    world: World, prune: Prune
+) -> None:
+    absent = world.add_build("410.84.202206010000-0", [NEW_REGION])[0]
+    world.add_build("410.84.202206020000-0", [NEW_REGION], "another account's", owner=OTHER_KEY_ID, public=True)
+    del world.images[absent.id]
+    run = prune()
+    assert run.line("WARNING", f"{NEW_REGION} {absent.id}", "is left")
+    assert recorded(run)[absent.id] is False
+
+
+def test_last_images_in_a_region_without_bootimages_are_confirmed_to_be_gone(world: World, prune: Prune) -> None:
+    images = [world.add_build(f"410.84.20220601000{n}-0", [NEW_REGION])[0] for n in range(3)]
+    run = prune()
+    assert run.status == 0
+    assert not any(image.listed for image in images)
+    assert all(recorded(run)[image.id] for image in images)
+
+
+def test_last_image_in_a_region_without_bootimages_that_stays_hidden_is_not_recorded_as_deleted(
+    world: World, prune: Prune
+) -> None:
+    image = world.add_build("410.84.202206010000-0", [NEW_REGION])[0]
+    prune.faults.ecs = [
+        EcsFault("DeleteImage", NEW_REGION, answer=Answer(200, {"RequestId": REQUEST_ID})),
+        EcsFault("DescribeImages", NEW_REGION, calls=range(4, ALL_LATER), answer=NO_IMAGES),
+    ]
+    prune.clock_speed = 300
+    run = prune()
+    assert run.status == 1
+    assert image.listed
+    assert_record_is_true(run)
+    assert_next_run_finishes(prune)
+
+
+@pytest.mark.parametrize("public", [True, False], ids=["public bootimages", "private bootimages"])
+def test_key_of_another_account_that_owns_a_single_image_is_refused(world: World, prune: Prune, public: bool) -> None:
+    image = world.images_of(PRIVATE_BUILD)[0]
+    image.owner, image.kind = OTHER_KEY_ID, "another account's"
+    for bootimage in world.listed("bootimage"):
+        bootimage.public = bootimage.was_public = public
+    env: dict[str, str | None] = {"ALIYUN_ACCESS_KEY_ID": OTHER_KEY_ID, "ALIYUN_ACCESS_KEY_SECRET": OTHER_SECRET}
+    run = assert_refused(prune, "none of the bootimages", "ALIYUN_ACCESS_KEY_ID", "ecs:DescribeImages", env=env)
+    assert run.calls("store") == []
+    assert {image.owner for image in world.listed()} == {KEY_ID, OTHER_KEY_ID}
+
+
+# ECS answers that are none
+
+
+UNEXPECTED = {"empty list": b"[]", "null": b"null", "no RequestId": b'{"TotalCount": 0, "Images": {"Image": []}}'}
+OPERATIONS = {
+    "DescribeImages": {PUBLIC_BUILD, PRIVATE_BUILD},
+    "TagResources": {PUBLIC_BUILD, PRIVATE_BUILD},
+    "ModifyImageSharePermission": {PUBLIC_BUILD},
+    "DeleteImage": {PUBLIC_BUILD, PRIVATE_BUILD},
+}
+
+
+@pytest.mark.parametrize("body", UNEXPECTED.values(), ids=UNEXPECTED)
+@pytest.mark.parametrize(("operation", "left"), OPERATIONS.items(), ids=OPERATIONS)
+def test_unexpected_answer_with_status_200_is_no_success(
+    world: World, prune: Prune, operation: str, left: set[str], body: bytes
+) -> None:
+    prune.faults.ecs = [EcsFault(operation, REGION, answer=Answer(200, body))]
+    prune.clock_speed = 100
+    run = prune()
+    assert run.status == 1
+    assert {(image.region, image.build) for image in world.listed("to be pruned")} == {
+        (REGION, build) for build in left
+    }
+    assert {id for id, deleted in recorded(run).items() if not deleted} == {image_id(build, REGION) for build in left}
+    assert_next_run_finishes(prune)
+
+
+@pytest.mark.parametrize("body", UNEXPECTED.values(), ids=UNEXPECTED)
+@pytest.mark.parametrize("operation", ["DescribeSnapshots", "DeleteSnapshot"])
+def test_unexpected_answer_about_snapshots_is_no_success(
+    world: World, prune: Prune, operation: str, body: bytes
+) -> None:
+    prune.faults.ecs = [EcsFault(operation, REGION, answer=Answer(200, body))]
+    prune.clock_speed = 100
+    run = prune("--delete-snapshots", "4.10")
+    assert run.status == 1
+    behind = [world.snapshots_of(image)[0] for image in world.images.values() if image.kind == "to be pruned"]
+    assert {snapshot.region for snapshot in behind if snapshot.listed} == {REGION}
+
+
+# Versions of rhcos.json
+
+
+FALSE_404 = Answer(404, b"404: Not Found")
+
+
+def test_404_of_a_version_that_the_commit_only_modified_is_refused(world: World, prune: Prune) -> None:
+    commit = world.branches["release-4.10"][0]
+    prune.faults.answers[version_url(commit)] = FALSE_404
+    run = assert_refused(prune, commit, "404", "try again later")
+    assert len(run.calls("github", f"/commits/{commit}")) == 1
+
+
+@pytest.mark.parametrize("moved_to", ["", "data/rhcos.json"], ids=["removed", "renamed"])
+@pytest.mark.parametrize("other_files", [0, 301], ids=["first page", "second page"])
+def test_404_of_a_version_that_the_commit_removed_is_believed(
+    world: World, prune: Prune, moved_to: str, other_files: int
+) -> None:
+    commit = world.add_commit(moved_to=moved_to, other_files=other_files)
+    run = prune()
+    assert run.status == 0
+    assert run.line(commit, "removed or renamed")
+    assert world.listed("to be pruned") == []
+
+
+CHANGED_FILES: dict[str, object] = {
+    "no file": [],
+    "no list": None,
+    "another file removed": [{"filename": "data/other.json", "status": "removed"}],
+    "added": [{"filename": STREAM_METADATA, "status": "added"}],
+    "renamed to this path": [{"filename": STREAM_METADATA, "previous_filename": "old.json", "status": "renamed"}],
+    "copied": [{"filename": "new.json", "previous_filename": STREAM_METADATA, "status": "copied"}],
+    "strings": [STREAM_METADATA],
+}
+
+
+@pytest.mark.parametrize("files", CHANGED_FILES.values(), ids=CHANGED_FILES)
+def test_404_of_a_version_is_refused_unless_the_commit_removed_it(world: World, prune: Prune, files: object) -> None:
+    commit = world.branches["release-4.10"][0]
+    prune.faults.answers[version_url(commit)] = FALSE_404
+    prune.faults.answers[commit_url(commit)] = Answer(200, {"sha": commit, "files": files})
+    assert_refused(prune, commit)
+
+
+@pytest.mark.parametrize("answer", [Answer(404, {}), Answer(422, {}), Answer(200, b"[]"), Answer(200, b"<html>")])
+def test_404_of_a_version_is_refused_if_the_commit_cannot_be_read(world: World, prune: Prune, answer: Answer) -> None:
+    commit = world.add_commit()
+    prune.faults.answers[commit_url(commit)] = answer
+    assert_refused(prune)
+
+
+def test_commits_are_looked_up_only_for_versions_that_answered_404(world: World, prune: Prune) -> None:
+    commit = world.add_commit()
+    run = prune()
+    assert [call.what.rpartition("/")[2] for call in run.calls("github", "/commits/")] == [commit]
+
+
+# meta.json
+
+
+NO_META = {
+    "empty list": b"[]",
+    "empty object": b"{}",
+    "empty string": b'""',
+    "null": b"null",
+    "error document": {"error": {"code": 500, "message": "try again"}},
+    "another build's": {"buildid": PRIVATE_BUILD},
+    "no buildid": {"aliyun": [{"name": REGION, "id": image_id(PUBLIC_BUILD, REGION)}]},
+    "buildid in a list": {"buildid": [PUBLIC_BUILD]},
+}
+
+
+@pytest.mark.parametrize("document", NO_META.values(), ids=NO_META)
+def test_build_whose_meta_json_is_none_is_skipped(world: World, prune: Prune, document: object) -> None:
+    prune.faults.answers[meta_url(PUBLIC_BUILD)] = Answer(200, document)
+    run = prune()
+    assert run.status == 1
+    assert run.line("ERROR", f"build {PUBLIC_BUILD} is skipped")
+    assert PUBLIC_BUILD not in run.record
+    assert {image.build for image in world.listed("to be pruned")} == {PUBLIC_BUILD}
+    assert_next_run_finishes(prune)
