@@ -112,6 +112,7 @@ YOUNG = timedelta(days=30)
 
 WEB_WORKERS = 16
 REGION_WORKERS = 4
+MOST_REGIONS = 40  # more than Alibaba Cloud has
 
 DESCRIBE_LIMIT = 100  # DescribeImages and DescribeSnapshots: the largest PageSize
 TAG_LIMIT = 50  # TagResources: the most ResourceIds
@@ -128,6 +129,7 @@ STATUS_SECONDS = 0.5  # between two updates of the status line on a terminal
 FAREWELL_SECONDS = 1  # A signal ends the process even if its last line cannot be written.
 
 RETRIES = 8
+READ_RETRIES = 4  # of a request to GitHub or the store whose answer did not come; each may take WEB_TIMEOUT
 LONGEST_BACKOFF = 5.0  # seconds; eight retries take about 23 seconds
 LONGEST_RETRY_AFTER = 60.0  # seconds
 RETRY_SECONDS = 60  # Retry no longer than this if each attempt ends in a timeout.
@@ -179,6 +181,7 @@ BOOTIMAGE = "bootimage"
 NO_DATE = "no date in the build ID"
 OTHER_RELEASE = "build of another release"
 TOO_YOUNG = f"build younger than {YOUNG.days} days"
+UNMARKED = "no longer tagged bootimage=false"  # a reason to keep a snapshot
 IMAGE_STAYS = "behind an image that stays"  # a reason to keep a snapshot
 UNLISTED = "left: no builds.json lists its build"
 ON_RECORD = "on record already"  # the reason not to read a build's meta.json
@@ -229,7 +232,8 @@ class Release(NamedTuple):
     builds: Mapping[str, list[str]] = MappingProxyType(
         {}
     )  # every build in a builds.json, with the URLs of its meta.json
-    unread: frozenset[str] = frozenset()  # bootimages whose meta.json could not be read
+    unread: Mapping[str, frozenset[str]] = MappingProxyType({})  # bootimages whose meta.json could not be read, each
+    # with the regions in which rhcos.json names its image
 
 
 class CloudImage(NamedTuple):
@@ -343,6 +347,7 @@ class Progress:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.throttled: dict[str, float] = {}  # until when (seconds since the epoch), by region
+        self.run_started = time.monotonic()
         self.begin("starting", 0)
 
     def begin(self, what: str, total: int, regions: int = 0) -> None:
@@ -651,6 +656,7 @@ class Web:
     def session(self, retried: Collection[int], **options: Any) -> requests.Session:
         retry = BoundedRetry(
             total=RETRIES,
+            read=READ_RETRIES,
             backoff_factor=0.25,
             backoff_max=LONGEST_BACKOFF,
             backoff_jitter=0.25,
@@ -874,7 +880,7 @@ class Ecs:
                 # A second more, for clocks that differ.
                 operation.throttle(sent.monotonic + 61 - sent.wall % 60, error)
             except DeniedError as error:
-                operation.give_up(f"{error}: check the key and its RAM policy")
+                operation.give_up(str(error))
                 raise DeniedError(operation.verdict, error.code) from None
             except LostError as error:
                 failures += 1
@@ -1249,6 +1255,15 @@ def fetch_uploads(web: Web, build: str, url: str) -> list[Image]:
         raise OutsideError(f"{url}: not the meta.json of this build ({error!r:.200})") from None
 
 
+def find_named_regions(release: Release, unread: Collection[str]) -> dict[str, frozenset[str]]:
+    """Of these builds, the bootimages, each with the regions in which rhcos.json names its image."""
+    images = release.named_images.values()
+    return {
+        build: frozenset(image.region for image in images if build in image.builds)
+        for build in sorted(release.bootimages.intersection(unread))
+    }
+
+
 # Step 5: look at every image, and decide
 
 
@@ -1282,27 +1297,18 @@ def check_account(regions: dict[str, Ecs], release: Release) -> None:
 
     A region without one is given up: nothing there is changed.
     """
-    errors = {}
+    errors: dict[str, Exception] = {}
     progress.begin("regions checked", len(regions))
     named = group_by_region(release.named_images.values())
-    for region, future in in_parallel(
-        lambda region: find_bootimage(regions[region], named[region]), regions, len(regions)
-    ):
+    check = partial(find_bootimage, regions=regions, named=named)
+    for region, future in in_parallel(check, regions, len(regions)):
         progress.advance()
-        try:
-            future.result()
-        except OutsideError as error:
-            if isinstance(error, DeniedError) and CREDENTIALS_REFUSED.fullmatch(error.code):
-                raise Refusal(
-                    f"Alibaba Cloud refused the credentials: {error}: check ALIYUN_ACCESS_KEY_ID, "
-                    "ALIYUN_ACCESS_KEY_SECRET and this machine's clock"
-                ) from None
-            if isinstance(error, CertificateError):
-                raise Refusal(str(error)) from None
+        error = future.exception()
+        if isinstance(error, Exception):
+            refuse_if_fatal(error)
             errors[region] = error
-            regions[region].operations["DescribeImages"].give_up(
-                f"the bootimages there could not be looked at ({error})"
-            )
+            reason = str(error) if isinstance(error, OutsideError) else log_unexpected(region, error)
+            regions[region].operations["DescribeImages"].give_up(f"the bootimages could not be looked at ({reason})")
     if any(ecs.witness for ecs in regions.values()):
         return
     if errors and all(isinstance(errors.get(region), LostError) for region in regions):
@@ -1314,13 +1320,25 @@ def check_account(regions: dict[str, Ecs], release: Release) -> None:
     )
 
 
-def find_bootimage(ecs: Ecs, named: Sequence[Image]) -> None:
-    """Make the first of these bootimages that the account owns the witness of its region."""
+def refuse_if_fatal(error: Exception) -> None:
+    """Refuse for errors of one region that any other region would meet, too."""
+    if isinstance(error, CertificateError):
+        raise Refusal(str(error)) from None
+    if isinstance(error, DeniedError) and CREDENTIALS_REFUSED.fullmatch(error.code):
+        raise Refusal(
+            f"Alibaba Cloud refused the credentials: {error}: check ALIYUN_ACCESS_KEY_ID, ALIYUN_ACCESS_KEY_SECRET and "
+            "this machine's clock"
+        ) from None
+
+
+def find_bootimage(region: str, regions: dict[str, Ecs], named: dict[str, list[Image]]) -> None:
+    """Make the first of the bootimages in a region that the account owns the witness of this region."""
+    ecs, images = regions[region], named[region]
     ecs.has_bootimages = True
-    images = ecs.look([image.id for image in named[:DESCRIBE_LIMIT]]).images
-    ecs.witness = next((image.id for image in named if image.id in images and images[image.id].own), "")
+    seen = ecs.look([image.id for image in images[:DESCRIBE_LIMIT]]).images
+    ecs.witness = next((image.id for image in images if image.id in seen and seen[image.id].own), "")
     if not ecs.witness:
-        verdict = f"none of the {len(named)} bootimages there is listed as the account's own"
+        verdict = f"none of the {len(images)} bootimages there is listed as the account's own"
         ecs.operations["DescribeImages"].give_up(f"{verdict}: {ecs.permission_to_look()}")
 
 
@@ -1412,9 +1430,8 @@ def reason_to_keep(image: Image, seen: CloudImage, release: Release) -> str | No
 
 def reason_of_unread(image: Image, release: Release) -> str | None:
     """A bootimage whose meta.json could not be read may have uploaded any image in a region that rhcos.json omits."""
-    for build in sorted(release.unread):
-        named = {other.region for other in release.named_images.values() if build in other.builds}
-        if image.region not in named:
+    for build, regions in release.unread.items():
+        if image.region not in regions:
             return f"bootimage {build} may have uploaded it: its meta.json could not be read"
     return None
 
@@ -1500,7 +1517,7 @@ def format_table(images: Mapping[Image, Outcome]) -> Iterator[str]:
 
 def log_dry_run(plan: Outcomes) -> None:
     """Log what a run would do to each image and snapshot, region by region."""
-    for resource, outcome in sorted(plan.items(), key=lambda item: str(item[0])):
+    for resource, outcome in sorted(plan.items(), key=lambda item: (item[0].region, item[1].reason, item[0].id)):
         if outcome.reason == BOOTIMAGE and is_changed(outcome):
             log.info("%s would be tagged bootimage=true", resource)
         elif is_changed(outcome) and isinstance(resource, Image):
@@ -1713,10 +1730,12 @@ def sweep_snapshots(
         for batch in batches(find_marked(ecs, marked, outcomes), DESCRIBE_LIMIT):
             pending = list(batch)
             while pending:
-                pending, look = ecs.look_at_marked(pending)
-                deletions = list(pool.map(partial(delete_snapshot, ecs, look), pending))
-                outcomes.update((key, outcome) for key, outcome in zip(pending, deletions) if outcome is not None)
-                pending = [snapshot for snapshot in pending if snapshot not in outcomes]
+                marked_still, look = ecs.look_at_marked(pending)
+                deletions = pool.map(partial(delete_snapshot, ecs, look), marked_still)
+                outcomes.update((key, outcome) for key, outcome in zip(marked_still, deletions) if outcome is not None)
+                unmarked = set(pending).difference(marked_still)
+                outcomes.update((snapshot, Outcome(Result.KEPT, UNMARKED)) for snapshot in unmarked)
+                pending = [snapshot for snapshot in marked_still if snapshot not in outcomes]
     except OutsideError as error:
         left = [snapshot for snapshot in dict.fromkeys([*marked, *planned]) if snapshot not in outcomes]
         outcomes.update((snapshot, log_failed(snapshot, error)) for snapshot in left)
@@ -1925,6 +1944,7 @@ def file_error(error: OSError) -> str:
 
 def run(args: argparse.Namespace) -> int:
     """Do the seven steps; returns the exit status: 0, or 1 if some images were not pruned."""
+    check_threads(MOST_REGIONS * (REGION_WORKERS + 1))
     environment = read_environment()
     record = load_record(args.filename)
     if args.dry_run:
@@ -1941,12 +1961,11 @@ def run(args: argparse.Namespace) -> int:
     builds, missing = find_builds(web, args.release, directories)
     to_read = {build: urls for build, urls in builds.items() if build not in record or build in release.bootimages}
     uploads, unread = find_uploads(web, to_read, release)
-    release = release._replace(builds=builds, unread=release.bootimages.intersection(unread))
+    release = release._replace(builds=builds, unread=find_named_regions(release, unread))
 
     images = find_images(release, uploads, record)
     for region in {image.region for image in images} - regions.keys() - CLOSED_REGIONS.keys():
         regions[region] = connect(region)
-    check_threads(len(regions) * (REGION_WORKERS + 1))
     outcomes = plan_regions(regions, images, release)
     for image, outcome in outcomes.items():
         log_outcome(image, outcome)
@@ -1978,7 +1997,9 @@ def check_threads(count: int) -> None:
             thread.start()
             started.append(thread)
     except RuntimeError:
-        raise Refusal(f"{count} threads are needed, but only {len(started)} can be had: raise ulimit -u") from None
+        raise Refusal(
+            f"{count} threads are needed, but only {len(started)} can be had: raise the limit of processes (ulimit -u)"
+        ) from None
     finally:
         finish.set()
         for thread in started:
@@ -2144,7 +2165,6 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def attempt(args: argparse.Namespace, log_file: LogFile) -> int:
     """Run, and turn every exception into a line of the log."""
-    started = time.monotonic()
     status = 1
     try:
         what = "dry run" if args.dry_run else "run"
@@ -2161,8 +2181,12 @@ def attempt(args: argparse.Namespace, log_file: LogFile) -> int:
     if log_file.error:
         log.error("the log %s is incomplete: %s", args.log_to_file, log_file.error)
         status = 1
-    log.info("ended with status %d after %s", status, timedelta(seconds=round(time.monotonic() - started)))
+    log_end(status)
     return status
+
+
+def log_end(status: int) -> None:
+    log.info("ended with status %d after %s", status, timedelta(seconds=round(time.monotonic() - progress.run_started)))
 
 
 def log_unexpected(what: str, error: BaseException) -> str:
@@ -2178,7 +2202,7 @@ def end_at_once(signum: int, _: FrameType | None) -> None:
     for each in SIGNALS:
         signal.signal(each, signal.SIG_IGN)
     # In a thread, because a reader that stopped reading stdout would block the last line for as long as it likes.
-    last_line = threading.Thread(target=log_interruption, args=[signal.Signals(signum).name], daemon=True)
+    last_line = threading.Thread(target=log_interruption, args=[signum], daemon=True)
     with contextlib.suppress(RuntimeError):  # no more threads
         last_line.start()
         last_line.join(FAREWELL_SECONDS)
@@ -2186,9 +2210,11 @@ def end_at_once(signum: int, _: FrameType | None) -> None:
     os._exit(128 + signum)
 
 
-def log_interruption(name: str) -> None:
+def log_interruption(signum: int) -> None:
     show_status("")
+    name = signal.Signals(signum).name
     log.error("interrupted by %s (%s): run the same command again to continue", name, progress)
+    log_end(128 + signum)
 
 
 def show_status(status: str) -> None:
@@ -2204,7 +2230,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     for signum in SIGNALS:
         if signal.getsignal(signum) != signal.SIG_IGN:
             signal.signal(signum, end_at_once)
-    work = ThreadPoolExecutor(1).submit(attempt, args, log_file)
+    try:
+        work = ThreadPoolExecutor(1).submit(attempt, args, log_file)
+    except RuntimeError as error:
+        log.error("%s: raise the limit of processes (ulimit -u) (nothing was changed)", error)
+        return 1
     watch(work)
     return work.result()
 

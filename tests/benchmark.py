@@ -85,7 +85,7 @@ def largest_memory(pid: int) -> float:
 
 
 def report_run(sandbox: Sandbox, cost: Cost) -> None:
-    deleted = [image for image in sandbox.world.images.values() if not image.listed]
+    deleted = [image for image in sandbox.world.images.values() if image.state == "deleted"]
     forced = len(deleted) + sum(image.was_public for image in deleted)
     calls = [call for call in sandbox.calls if call.service == "ecs"]
     handshakes = Counter({host: count for host, count in sandbox.handshakes.items() if host.startswith("ecs.")})

@@ -57,7 +57,7 @@ def measure(outage: str, builds: int, speed: float, limit: float) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--builds", type=int, nargs="+", default=[200, 2000], help="builds besides the bootimages")
-    parser.add_argument("--speed", type=float, default=60, help="how many times faster the clock runs")
+    parser.add_argument("--speed", type=float, default=20, help="how many times faster the clock runs")
     parser.add_argument("--limit", type=float, default=120, help="real seconds after which a run is ended")
     parser.add_argument("outages", nargs="*", default=list(OUTAGES), metavar="OUTAGE", help=", ".join(OUTAGES))
     args = parser.parse_args()
