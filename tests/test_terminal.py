@@ -1,0 +1,137 @@
+"""On a terminal: what matters, above one status line. Anywhere else: every line."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from harness import MAIN, PUBLIC_BUILD, REGIONS, Prune
+from proxy import Sandbox
+from world import World, image_id
+
+CLEAR = "\r\x1b[K"
+
+
+class Screen:
+    """main.py on a terminal of 80 columns."""
+
+    def __init__(self, sandbox: Sandbox, folder: Path, *args: str) -> None:
+        terminal, other_end = pty.openpty()
+        os.set_blocking(terminal, False)
+        self.terminal = terminal
+        self.text = ""
+        self.process = subprocess.Popen(
+            [sys.executable, str(MAIN), *args],
+            cwd=folder,
+            env={**sandbox.environment(), "COLUMNS": "80"},
+            stdin=other_end,
+            stdout=other_end,
+            stderr=other_end,
+            start_new_session=True,
+        )
+        os.close(other_end)
+
+    def read(self) -> None:
+        with contextlib.suppress(OSError):
+            self.text += os.read(self.terminal, 1_000_000).decode()
+
+    def read_until(self, condition: Callable[[str], object]) -> None:
+        deadline = time.monotonic() + 30
+        while not condition(self.text):
+            assert time.monotonic() < deadline, self.text
+            self.read()
+            time.sleep(0.01)
+
+    def finish(self) -> int:
+        self.read_until(lambda _: self.process.poll() is not None)
+        self.read()
+        os.close(self.terminal)
+        return self.process.returncode
+
+    def lines(self) -> list[str]:
+        """What is left on the terminal, line by line; a status line is not, unless nothing cleared it."""
+        return [line.rpartition(CLEAR)[2] for line in self.text.replace("\r\n", "\n").split("\n")]
+
+    def status_lines(self) -> list[str]:
+        return re.findall(r"((?:[a-z.]+ )+\d[^\r\n]*)\r\x1b", self.text)
+
+
+def run_on_terminal(prune: Prune, *args: str) -> Screen:
+    with Sandbox(prune.world, prune.faults, prune.clock_speed) as sandbox:
+        screen = Screen(sandbox, prune.folder, *args)
+        screen.status = screen.finish()  # type: ignore[attr-defined]
+    return screen
+
+
+def test_terminal_shows_plan_regions_and_summary_but_no_line_for_each_image(prune: Prune) -> None:
+    screen = run_on_terminal(prune, "4.10")
+    lines = screen.lines()
+    image = image_id(PUBLIC_BUILD, "us-east-1")
+    assert any("us-east-1                2                1           2               0" in line for line in lines)
+    assert "INFO    us-east-1: 2 deleted, 0 failed, 0 s" in lines
+    assert "INFO    images deleted: 4" in lines
+    assert image not in screen.text
+    assert f"{image} ({PUBLIC_BUILD}) deleted" in (prune.folder / "aliyun_pruner.log").read_text()
+
+
+def test_debug_shows_every_line_on_a_terminal(prune: Prune) -> None:
+    screen = run_on_terminal(prune, "--debug", "4.10")
+    assert f"{image_id(PUBLIC_BUILD, 'us-east-1')} ({PUBLIC_BUILD}) deleted" in screen.text
+    assert "DEBUG" in screen.text
+
+
+def test_dry_run_names_each_image_on_a_terminal(prune: Prune) -> None:
+    assert "would be tagged bootimage=false" in run_on_terminal(prune, "--dry-run", "4.10").text
+
+
+def test_status_line_is_rewritten_in_place_within_80_columns_and_cleared_at_the_end(prune: Prune) -> None:
+    prune.faults.latency["ecs"] = 0.4
+    screen = run_on_terminal(prune, "4.10")
+    statuses = screen.status_lines()
+    assert any(re.fullmatch(r"pruned \d/8, failed 0, regions 0/2, left \S+", status) for status in statuses)
+    assert all(len(status) < 80 for status in statuses)
+    assert all(line == "" or re.match(r"(INFO|WARNING|ERROR) ", line) for line in screen.lines())
+    assert screen.lines()[-1] == ""
+
+
+def test_status_line_names_the_regions_that_are_throttled(world: World, prune: Prune) -> None:
+    prune.faults.calls_a_minute = 1
+    with Sandbox(world, prune.faults) as sandbox:
+        screen = Screen(sandbox, prune.folder, "4.10")
+        screen.read_until(lambda text: re.search(r"throttled until \d\d:\d\d:\d\d: cn-", text))
+        screen.process.kill()
+        screen.finish()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGHUP], ids=lambda signum: signum.name)
+def test_interrupt_leaves_the_terminal_clean(world: World, prune: Prune, signum: signal.Signals) -> None:
+    prune.faults.latency["ecs"] = 1.5
+    with Sandbox(world, prune.faults) as sandbox:
+        screen = Screen(sandbox, prune.folder, "4.10")
+        screen.read_until(lambda text: "regions checked" in text)
+        screen.process.send_signal(signum)
+        assert screen.finish() == 128 + signum
+    lines = screen.lines()
+    assert lines[-1] == ""
+    assert lines[-2].startswith(f"INFO    ended with status {128 + signum} after ")
+    assert lines[-3].startswith(f"ERROR   interrupted by {signum.name} (")
+
+
+def test_throttled_regions_are_in_the_progress_off_a_terminal(prune: Prune) -> None:
+    prune.faults.calls_a_minute = 1
+    prune.clock_speed = 60
+    run = prune()
+    assert run.status == 0
+    waiting = [line for line in run.output.splitlines() if "throttled until" in line]
+    assert waiting, run.output
+    assert any(region in line for line in waiting for region in REGIONS), run.output
+    assert "\x1b" not in run.output
