@@ -160,6 +160,7 @@ def test_image_in_a_region_without_bootimages_is_not_gone_if_only_foreign_images
 
 def test_last_images_in_a_region_without_bootimages_are_confirmed_to_be_gone(world: World, prune: Prune) -> None:
     images = [world.add_build(f"410.84.20220601000{n}-0", [NEW_REGION])[0] for n in range(3)]
+    prune.clock_speed = 20
     run = prune()
     assert run.status == 0
     assert not any(image.listed for image in images)
