@@ -39,9 +39,9 @@ class Sandbox:
     """The services behind a proxy on loopback, in a thread; a context manager.
 
     With a `clock_speed` of 60, minutes pass in seconds, for the services and for the command.
-    `calls` lists every request, `handshakes` and `refused` count TLS handshakes and refused CONNECTs by host, `leaks`
-    names what should not have been sent where it was sent. `untrusted_hosts` have a certificate of an unknown CA,
-    `misnamed_hosts` one for another host.
+    `calls` lists every request; `tunnels`, `handshakes` and `refused` count CONNECTs, TLS handshakes and refused
+    CONNECTs by host; `leaks` names what should not have been sent where it was sent. `untrusted_hosts` have a
+    certificate of an unknown CA, `misnamed_hosts` one for another host.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class Sandbox:
         self.store = StoreService(world)
         self.ecs = EcsService(world, self.faults, sandbox_clock(clock_speed))
         self.calls: list[Call] = []
+        self.tunnels: Counter[str] = Counter()
         self.handshakes: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.leaks: list[str] = []
@@ -112,6 +113,7 @@ class Sandbox:
                 "https_proxy": self.proxy,
                 "REQUESTS_CA_BUNDLE": self.ca_file,
                 "ALIBABA_CLOUD_CA_BUNDLE": self.ca_file,
+                "CURL_CA_BUNDLE": self.ca_file,
                 "ALIYUN_ACCESS_KEY_ID": KEY_ID,
                 "ALIYUN_ACCESS_KEY_SECRET": SECRET,
                 "GITHUB_TOKEN": GITHUB_TOKEN,
@@ -151,6 +153,7 @@ class Sandbox:
                 head += received
             method, target = head.decode("latin-1").split(" ")[:2]
             host = target.partition(":")[0]
+            self.tunnels[host] += 1
             self.under_way["connection"] += 1
             await asyncio.sleep(self.faults.latency_of_connection(region_of(host)))
             self.under_way["connection"] -= 1

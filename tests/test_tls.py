@@ -1,0 +1,100 @@
+"""Every call is verified, whatever the environment says about certificates."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from harness import REGIONS, Prune, Run
+from world import API_HOST, STORE_HOST, World, ecs_host
+
+ECS_HOST = ecs_host(REGIONS[0])
+VARIABLES = ("ALIBABA_CLOUD_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+VALUES = {"unset": None, "empty": ""}
+
+requests_bundle = pytest.mark.parametrize("requests_bundle", ["unset", "empty", "set"])
+alibaba_bundle = pytest.mark.parametrize("alibaba_bundle", ["unset", "empty", "set"])
+bad_certificate = pytest.mark.parametrize("bad_certificate", ["untrusted_hosts", "misnamed_hosts"])
+
+
+def environment(requests_bundle: str, alibaba_bundle: str, curl_bundle: str = "set") -> dict[str, str | None]:
+    """What to change in the environment of the sandbox, which sets all three variables to the file of its CA."""
+    settings = zip(VARIABLES, (alibaba_bundle, requests_bundle, curl_bundle))
+    return {name: VALUES[setting] for name, setting in settings if setting != "set"}
+
+
+def assert_refused_certificate(run: Run, host: str, variable: str, connections: int = 1) -> None:
+    """No call arrived at this host, and nothing was changed; the message names host, variable and file.
+
+    There were at most so many connections, so none was retried.
+    """
+    assert run.status == 1
+    assert 1 <= run.sandbox.tunnels[host] <= connections
+    assert [call for call in run.sandbox.calls if host in (call.where, ecs_host(call.where))] == []
+    assert {call.what for call in run.calls("ecs")} <= {"DescribeImages"}
+    assert run.line("ERROR", host, "CERTIFICATE_VERIFY_FAILED", f"verified with {variable}={run.sandbox.ca_file}")
+
+
+@bad_certificate
+@alibaba_bundle
+@requests_bundle
+def test_ecs_with_a_bad_certificate(
+    prune: Prune, requests_bundle: str, alibaba_bundle: str, bad_certificate: str
+) -> None:
+    prune.options[bad_certificate] = {ECS_HOST}
+    settings = zip(VARIABLES, (alibaba_bundle, requests_bundle, "set"))
+    used = next(name for name, setting in settings if setting == "set")
+    run = prune(env=environment(requests_bundle, alibaba_bundle))
+    assert_refused_certificate(run, ECS_HOST, used)
+
+
+@bad_certificate
+@alibaba_bundle
+@requests_bundle
+def test_store_with_a_bad_certificate(
+    prune: Prune, requests_bundle: str, alibaba_bundle: str, bad_certificate: str
+) -> None:
+    prune.options[bad_certificate] = {STORE_HOST}
+    run = prune(env=environment(requests_bundle, alibaba_bundle))
+    used = "REQUESTS_CA_BUNDLE" if requests_bundle == "set" else "CURL_CA_BUNDLE"
+    # The five places where a release may have its builds.json are asked side by side.
+    assert_refused_certificate(run, STORE_HOST, used, connections=5)
+
+
+@bad_certificate
+def test_region_without_bootimages_with_a_bad_certificate(world: World, prune: Prune, bad_certificate: str) -> None:
+    world.add_build("410.84.202206030000-0", ["eu-west-1"])
+    prune.options[bad_certificate] = {ecs_host("eu-west-1")}
+    run = prune()
+    assert run.status == 1
+    assert run.sandbox.tunnels[ecs_host("eu-west-1")] == 1
+    assert {image.region for image in world.listed("to be pruned")} == {"eu-west-1"}
+    assert run.line("ERROR", "eu-west-1: 1 images wait", "CERTIFICATE_VERIFY_FAILED", run.sandbox.ca_file)
+
+
+@alibaba_bundle
+@requests_bundle
+def test_good_certificates(world: World, prune: Prune, requests_bundle: str, alibaba_bundle: str) -> None:
+    run = prune(env=environment(requests_bundle, alibaba_bundle))
+    assert run.status == 0
+    assert world.listed("to be pruned") == []
+
+
+@pytest.mark.parametrize("requests_bundle", ["unset", "empty"])
+@alibaba_bundle
+def test_without_a_variable_only_well_known_cas_are_trusted(
+    prune: Prune, requests_bundle: str, alibaba_bundle: str
+) -> None:
+    run = prune(env=environment(requests_bundle, alibaba_bundle, curl_bundle=requests_bundle))
+    assert run.status == 1
+    assert run.sandbox.calls == []
+    assert run.sandbox.tunnels == {API_HOST: 1}
+    assert run.line("ERROR", API_HOST, "CERTIFICATE_VERIFY_FAILED", "CA certificates of the package certifi")
+
+
+def test_folder_of_ca_certificates(prune: Prune) -> None:
+    """It needs a file for each certificate, with a name that `openssl rehash` makes: an empty folder trusts nobody."""
+    run = prune(env=dict.fromkeys(VARIABLES, str(prune.folder)))
+    assert run.status == 1
+    assert run.sandbox.calls == []
+    assert re.search(r"CERTIFICATE_VERIFY_FAILED.*verified with REQUESTS_CA_BUNDLE=", run.line("ERROR", API_HOST))
