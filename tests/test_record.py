@@ -1,0 +1,157 @@
+"""The record and the log: found writable before the first change, shared by runs at the same time, never lost."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from harness import MAIN, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune
+from proxy import Sandbox
+from world import World, image_id
+
+OTHER_BUILD = "411.86.202207160000-0"
+
+
+def assert_nothing_changed(world: World) -> None:
+    assert all(image.state == "kept" and image.tags == {} for image in world.images.values())
+
+
+def test_two_runs_at_the_same_time_share_a_record(world: World, prune: Prune) -> None:
+    world.release = "4.11"
+    world.add_bootimage("411.86.202207150124-0", REGIONS)
+    world.add_build(OTHER_BUILD, REGIONS)
+    prune.write_record({"410.84.202001010000-0": []})
+    prune.faults.latency["ecs"] = 0.1
+    with Sandbox(world, prune.faults) as sandbox:
+        processes = [
+            subprocess.Popen(
+                [sys.executable, str(MAIN), "--log-to-file", f"{release}.log", release],
+                cwd=prune.folder,
+                env=sandbox.environment(),
+                stdout=subprocess.DEVNULL,
+            )
+            for release in ("4.10", "4.11")
+        ]
+        assert [process.wait(timeout=60) for process in processes] == [0, 0]
+    record = json.loads((prune.folder / "deleted_images.json").read_text())
+    assert record.keys() >= {"410.84.202001010000-0", PUBLIC_BUILD, PRIVATE_BUILD, OTHER_BUILD}
+    assert all(entry["deleted"] for entries in record.values() for entry in entries)
+    assert sorted(path.name for path in prune.folder.iterdir()) == ["4.10.log", "4.11.log", "deleted_images.json"]
+
+
+def test_entries_that_another_run_added_meanwhile_are_kept(prune: Prune) -> None:
+    path = prune.write_record({})
+    prune.faults.latency["ecs"] = 0.1
+    with prune.started() as started:
+        started.wait_until(lambda sandbox: any(call.what == "DeleteImage" for call in sandbox.calls))
+        path.write_text(json.dumps({"411.86.202207160000-0": []}))
+        run = started.finish()
+    assert run.record.keys() >= {"411.86.202207160000-0", PUBLIC_BUILD}
+
+
+def test_run_waits_for_another_one_that_replaces_the_record(prune: Prune) -> None:
+    prune.faults.latency["ecs"] = 0.1
+    with prune.started() as started:
+        started.wait_until(lambda sandbox: any(call.what == "DeleteImage" for call in sandbox.calls))
+        folder = os.open(prune.folder, os.O_RDONLY)
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        with pytest.raises(subprocess.TimeoutExpired):
+            started.process.wait(timeout=4)
+        os.close(folder)
+        assert started.finish().status == 0
+
+
+def test_folder_that_stays_locked_is_a_refusal(world: World, prune: Prune) -> None:
+    prune.clock_speed = 20
+    folder = os.open(prune.folder, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    run = prune()
+    os.close(folder)
+    assert run.status == 1
+    assert run.line("ERROR", "another process has locked", "nothing was changed")
+    assert_nothing_changed(world)
+
+
+def test_record_with_the_same_build_twice_is_refused(world: World, prune: Prune) -> None:
+    entry = json.dumps({"region": "us-east-1", "image": image_id(PRIVATE_BUILD, "us-east-1"), "deleted": False})
+    path = prune.write_record(f'{{"{PRIVATE_BUILD}": [{entry}], "{PRIVATE_BUILD}": []}}')
+    before = path.read_text()
+    run = prune()
+    assert run.status == 1
+    assert run.line("ERROR", str(path), PRIVATE_BUILD, "twice")
+    assert path.read_text() == before
+    assert_nothing_changed(world)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["FIFO", "folder"])
+def test_record_that_is_no_file_is_refused(world: World, prune: Prune, make: object) -> None:
+    make(prune.folder / "deleted_images.json")  # type: ignore[operator]
+    run = prune()
+    assert run.status == 1
+    assert run.line("ERROR", str(prune.folder / "deleted_images.json"), "is not a file")
+    assert_nothing_changed(world)
+
+
+@pytest.mark.parametrize("option", ["--filename", "--log-to-file"])
+def test_missing_folder_is_called_that(prune: Prune, option: str) -> None:
+    run = prune(option, "missing/file", "4.10")
+    assert run.status == 1
+    assert run.line(str(prune.folder / "missing" / "file"), "its folder does not exist; create it")
+
+
+def test_log_that_cannot_be_written_is_a_refusal(world: World, prune: Prune) -> None:
+    run = prune("--log-to-file", "/dev/full", "4.10")
+    assert run.status == 1
+    assert run.line("ERROR", "the log /dev/full cannot be written", "No space left", "nothing was changed")
+    assert_nothing_changed(world)
+
+
+def test_dry_run_leaves_no_trace_beside_the_log(prune: Prune) -> None:
+    assert prune("--dry-run", "4.10").status == 0
+    assert [path.name for path in prune.folder.iterdir()] == ["aliyun_pruner.log"]
+
+
+def test_refused_run_leaves_no_new_record(world: World, prune: Prune) -> None:
+    world.branches.clear()
+    assert prune().status == 1
+    assert [path.name for path in prune.folder.iterdir()] == ["aliyun_pruner.log"]
+
+
+def test_check_before_the_run_leaves_content_mode_and_time_of_the_record(world: World, prune: Prune) -> None:
+    path = prune.write_record('{"410.84.202001010000-0":   []}')
+    path.chmod(0o640)
+    os.utime(path, (1_600_000_000, 1_600_000_000))
+    world.branches.clear()
+    assert prune().status == 1
+    assert path.read_text() == '{"410.84.202001010000-0":   []}'
+    assert (path.stat().st_mode & 0o777, path.stat().st_mtime) == (0o640, 1_600_000_000)
+
+
+def test_record_keeps_its_owner(prune: Prune) -> None:
+    """Where the run may set it: a root container replaces the record of a user."""
+    path = prune.write_record({})
+    owner = 1234 if os.geteuid() == 0 else os.getuid()
+    os.chown(path, owner, -1)
+    assert prune().status == 0
+    assert path.stat().st_uid == owner
+
+
+def test_new_record_has_the_mode_of_the_umask(prune: Prune) -> None:
+    previous = os.umask(0o027)
+    try:
+        assert prune().status == 0
+    finally:
+        os.umask(previous)
+    assert (prune.folder / "deleted_images.json").stat().st_mode & 0o777 == 0o640
+
+
+def test_messages_name_record_and_log_by_absolute_path(prune: Prune) -> None:
+    (prune.folder / "host").mkdir()
+    run = prune("--filename", "host/record.json", "--log-to-file", "host/run.log", "4.10")
+    folder = Path(prune.folder) / "host"
+    assert run.line(f"record: {folder / 'record.json'}, log: {folder / 'run.log'}")
