@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 
 import pytest
@@ -56,6 +57,8 @@ def test_lacking_permission_is_found_once_in_the_region(prune: Prune, images: li
     left = left_in(run, REGION)
     assert len([image for image in left if image.tags]) <= BATCH
     assert len([image for image in left if image.was_public and not image.public]) <= WORKERS
+    looks = Counter(id for call in run.calls("ecs", "DescribeImages") for id in call.ids)
+    assert {looks[image.id] for image in left if not image.tags} == {1}  # in the plan
     assert_next_run_finishes(prune)
 
 
