@@ -171,6 +171,18 @@ def test_image_whose_deletion_is_never_answered_fails_alone(
     assert_next_run_finishes(prune)
 
 
+def test_images_that_fail_now_and_then_are_no_outage(world: World, prune: Prune) -> None:
+    world.add_builds_around(60, [REGION], datetime(2022, 2, 1), empty=1000)
+    failing = [image.id for image in world.listed("to be pruned") if image.region == REGION][5::10]
+    prune.faults.ecs = [EcsFault("DeleteImage", id=id, answer=UNAVAILABLE) for id in failing]
+    prune.clock_speed = 60
+    run = prune()
+    assert run.status == 1
+    assert len(failing) > FAILURES
+    assert "wait for the next run" not in run.output
+    assert {image.id for image in world.listed("to be pruned")} == set(failing)
+
+
 # GitHub
 
 
