@@ -54,7 +54,7 @@ STORE_OUTAGES = {
     "429 with Retry-After": (Answer(429, b"", {"Retry-After": "60"}), 300, 1, 25),
     "503 with Retry-After of a day": (Answer(503, b"", {"Retry-After": "86400"}), 300, 1, 25),
     "connection lost": (LOST, 60, 1, 5),
-    "no answer": (HANGS, 30, 30, 8),
+    "no answer": (HANGS, 30, 30, 5.5),
 }
 
 
