@@ -44,6 +44,7 @@ import contextlib
 import dataclasses
 import errno
 import fcntl
+import io
 import itertools
 import json
 import logging
@@ -184,6 +185,7 @@ TOO_YOUNG = f"build younger than {YOUNG.days} days"
 UNMARKED = "no longer tagged bootimage=false"  # a reason to keep a snapshot
 IMAGE_STAYS = "behind an image that stays"  # a reason to keep a snapshot
 UNLISTED = "left: no builds.json lists its build"
+MARK = {"Key": "bootimage", "Value": "false"}  # the tag of a snapshot that is to be deleted
 ON_RECORD = "on record already"  # the reason not to read a build's meta.json
 
 Record = dict[str, list[dict[str, Any]]]
@@ -232,8 +234,8 @@ class Release(NamedTuple):
     builds: Mapping[str, list[str]] = MappingProxyType(
         {}
     )  # every build in a builds.json, with the URLs of its meta.json
-    unread: Mapping[str, frozenset[str]] = MappingProxyType({})  # bootimages whose meta.json could not be read, each
-    # with the regions in which rhcos.json names its image
+    # Bootimages and young builds whose meta.json could not be read, with the regions where rhcos.json names an image.
+    unread: Mapping[str, frozenset[str]] = MappingProxyType({})
 
 
 class CloudImage(NamedTuple):
@@ -376,7 +378,7 @@ class Progress:
         if not waiting:
             return ""
         until = datetime.fromtimestamp(max(waiting.values())).strftime("%H:%M:%S")
-        return f", throttled until {until}: {' '.join(sorted(waiting))}"
+        return f"throttled until {until}: {' '.join(sorted(waiting))}"
 
     def __str__(self) -> str:
         regions = f", regions {self.regions_done}/{self.regions}" if self.regions else ""
@@ -384,7 +386,7 @@ class Progress:
 
     def status(self) -> str:
         """For a status line: what is cut off on a narrow terminal comes last."""
-        return f"{self}, left {self.time_left()}{self.waiting()}"
+        return f"{self}, {self.waiting() or f'time left {self.time_left()}'}"
 
 
 progress = Progress()
@@ -465,8 +467,28 @@ def is_of_release(build: str, release: str) -> bool:
 
 
 def one_line(text: object) -> str:
-    line = " ".join(str(text).split())
+    line = redact(" ".join(str(text).split()))
     return line if len(line) <= 300 else f"{line[:300]}..."
+
+
+def redact(text: str) -> str:
+    """Redact credentials, which API errors and SDK URLs contain."""
+    for secret, name in find_secrets():
+        text = text.replace(secret, f"<{name}>")
+    return re.sub(r"Signature=[^&\s'\")]+", "Signature=<redacted>", text)
+
+
+def find_secrets() -> Iterator[tuple[str, str]]:
+    """Secrets in the environment, with the name of their variable. Shorter ones are refused: see read_secret."""
+    for name in ("ALIYUN_ACCESS_KEY_ID", "ALIYUN_ACCESS_KEY_SECRET", "GITHUB_TOKEN"):
+        secret = os.environ.get(name, "").strip()
+        if len(secret) >= SHORTEST_SECRET:
+            yield secret, name
+    for name in proxy_variables():
+        user_and_password = re.search(r"(?://|^)([^/].*@)", os.environ[name])
+        if user_and_password:
+            yield user_and_password[1], name
+            yield unquote(user_and_password[1]), name
 
 
 # Services
@@ -722,7 +744,8 @@ def is_certificate_error(error: object) -> bool:
 
 
 def ca_hint(error: object, ca: CaBundle) -> str:
-    return f"; verified with {ca}" if is_certificate_error(error) else ""
+    hint = f"; it was verified with {ca}: set REQUESTS_CA_BUNDLE to a file with the right CA"
+    return hint if is_certificate_error(error) else ""
 
 
 class Ecs:
@@ -735,6 +758,7 @@ class Ecs:
 
     def __init__(self, region: str, environment: Environment, delete_snapshots: bool = False) -> None:
         self.region = region
+        self.marked: set[Snapshot] = set()  # that this run has tagged `bootimage=false`
         self.delete_snapshots = delete_snapshots  # whether the snapshots behind deleted images are deleted, too
         # Every region has an endpoint of this name; the SDK would ask another service for those that it does not know.
         self.host = f"ecs.{region}.aliyuncs.com"
@@ -807,28 +831,35 @@ class Ecs:
 
     def marked_snapshots(self) -> list[Snapshot]:
         """All snapshots that are tagged `bootimage=false`."""
-        snapshots: dict[Snapshot, None] = {}
+        marked: dict[Snapshot, bool] = {}
         page = 1
         while True:
-            listed, total, _ = self.describe_marked(PageNumber=page)
-            snapshots.update(dict.fromkeys(listed))
-            if not listed or page * DESCRIBE_LIMIT >= total:
-                return list(snapshots)
+            listed, total, _ = self.describe_snapshots(Tags=[MARK], PageNumber=page)
+            if page * DESCRIBE_LIMIT < total and listed.keys() <= marked.keys():
+                raise EcsError(f"DescribeSnapshots lists nothing new on page {page}, but {total} snapshots in total")
+            marked.update(listed)
+            if page * DESCRIBE_LIMIT >= total:
+                return list(marked)
             page += 1
 
-    def describe_marked(self, **filters: Any) -> tuple[list[Snapshot], int, Instant]:
-        tags = [{"Key": "bootimage", "Value": "false"}]
-        answer, at = self.call(DescribeSnapshotsRequest, Tags=tags, PageSize=DESCRIBE_LIMIT, **filters)
-        try:
-            listed = [Snapshot(self.region, str(each["SnapshotId"])) for each in answer["Snapshots"]["Snapshot"]]
-            return listed, int(answer["TotalCount"]), at
-        except (KeyError, TypeError, ValueError):
-            raise EcsError("DescribeSnapshots sent an unexpected answer") from None
-
-    def look_at_marked(self, snapshots: Sequence[Snapshot]) -> tuple[list[Snapshot], Look]:
-        """Those of up to 100 snapshots that are still tagged `bootimage=false`."""
-        listed, _, at = self.describe_marked(SnapshotIds=json.dumps([snapshot.id for snapshot in snapshots]))
+    def look_at_snapshots(self, snapshots: Sequence[Snapshot]) -> tuple[dict[Snapshot, bool], Look]:
+        """Which of up to 100 snapshots are marked; one that is not listed is absent."""
+        listed, _, at = self.describe_snapshots(SnapshotIds=json.dumps([snapshot.id for snapshot in snapshots]))
         return listed, Look({}, Outcome(Result.GONE), at)
+
+    def describe_snapshots(self, **filters: Any) -> tuple[dict[Snapshot, bool], int, Instant]:
+        """The snapshots on one page, each with whether it is marked, and the number on all pages."""
+        answer, at = self.call(DescribeSnapshotsRequest, PageSize=DESCRIBE_LIMIT, **filters)
+        try:
+            listed = {
+                Snapshot(self.region, str(each["SnapshotId"])): parse_tags(each).get("bootimage") == "false"
+                for each in answer["Snapshots"]["Snapshot"]
+            }
+            if not isinstance(answer["TotalCount"], int):
+                raise TypeError("TotalCount is not a number")
+        except (AttributeError, KeyError, TypeError):
+            raise EcsError("DescribeSnapshots sent an unexpected answer") from None
+        return listed, answer["TotalCount"], at
 
     def delete_snapshot(self, id: str, look: Look) -> None:
         """Delete a snapshot; one that is gone already is success. Never by Force."""
@@ -946,8 +977,12 @@ def lost_how(error: Exception) -> str:
     return one_line(cause[1] if cause else text)
 
 
+def parse_tags(resource: Any) -> dict[str, str]:
+    return {str(tag["TagKey"]): str(tag["TagValue"]) for tag in resource.get("Tags", {}).get("Tag", [])}
+
+
 def parse_cloud_image(image: Any) -> CloudImage:
-    tags = {str(tag["TagKey"]): str(tag["TagValue"]) for tag in image.get("Tags", {}).get("Tag", [])}
+    tags = parse_tags(image)
     disks = image.get("DiskDeviceMappings", {}).get("DiskDeviceMapping", [])
     return CloudImage(
         own=image.get("ImageOwnerAlias") == "self",
@@ -1212,7 +1247,7 @@ def reason_to_skip(build: str, release: str, record: Collection[str] = ()) -> st
 def find_uploads(web: Web, builds: dict[str, list[str]], release: Release) -> tuple[dict[str, list[Image]], list[str]]:
     """Find the images that each build uploaded.
 
-    Also returns the builds one of whose meta.json could not be read, apart from those that are kept anyway.
+    Also returns the builds one of whose meta.json could not be read, apart from those that no later run will prune.
     """
     uploads: dict[str, list[Image]] = {}
     unread = []
@@ -1226,7 +1261,7 @@ def find_uploads(web: Web, builds: dict[str, list[str]], release: Release) -> tu
             uploads[build] = images
             continue
         reason = reason_to_skip(build, release.name)
-        if reason and build not in release.bootimages:
+        if reason in (NO_DATE, OTHER_RELEASE) and build not in release.bootimages:
             log.warning("build %a is kept (%s), but its images are unknown: %s", build[:60], reason, images)
             continue
         unread.append(build)
@@ -1255,12 +1290,13 @@ def fetch_uploads(web: Web, build: str, url: str) -> list[Image]:
         raise OutsideError(f"{url}: not the meta.json of this build ({error!r:.200})") from None
 
 
-def find_named_regions(release: Release, unread: Collection[str]) -> dict[str, frozenset[str]]:
-    """Of these builds, the bootimages, each with the regions in which rhcos.json names its image."""
+def find_unread(release: Release, unread: Collection[str]) -> dict[str, frozenset[str]]:
+    """Of these builds, the bootimages and the young ones, each with the regions in which rhcos.json names its image."""
     images = release.named_images.values()
     return {
         build: frozenset(image.region for image in images if build in image.builds)
-        for build in sorted(release.bootimages.intersection(unread))
+        for build in unread
+        if build in release.bootimages or reason_to_skip(build, release.name) is not None
     }
 
 
@@ -1350,9 +1386,9 @@ def plan_regions(regions: dict[str, Ecs], images: Iterable[Image], release: Rele
         closed = grouped.pop(region)
         log.info("%s: closed on %s, with its %d images", region, CLOSED_REGIONS[region], len(closed))
         plan.update((image, Outcome(Result.CLOSED)) for image in closed)
-    progress.begin("regions looked at", len(grouped))
+    progress.begin("regions looked at", len(regions))
     look_at = partial(plan_region, release=release)
-    for region, future in in_parallel(lambda region: look_at(regions[region], grouped[region]), grouped, len(grouped)):
+    for region, future in in_parallel(lambda region: look_at(regions[region], grouped[region]), regions, len(regions)):
         progress.advance()
         plan.update(region_outcomes(region, future, grouped[region]))
     return plan
@@ -1370,7 +1406,7 @@ def region_outcomes(region: str, future: Future[Outcomes], resources: Iterable[R
 def plan_region(ecs: Ecs, images: Sequence[Image], release: Release) -> Outcomes:
     plan: Outcomes = {}
     try:
-        if not ecs.has_bootimages:
+        if images and not ecs.has_bootimages:
             candidates = {image.id for image in images}
             ecs.witness = next((id for id in ecs.own_images() if id not in candidates), "")
         for batch in batches(images, DESCRIBE_LIMIT - 1):
@@ -1429,10 +1465,10 @@ def reason_to_keep(image: Image, seen: CloudImage, release: Release) -> str | No
 
 
 def reason_of_unread(image: Image, release: Release) -> str | None:
-    """A bootimage whose meta.json could not be read may have uploaded any image in a region that rhcos.json omits."""
+    """A build whose meta.json could not be read may have uploaded any image in a region where rhcos.json names none."""
     for build, regions in release.unread.items():
         if image.region not in regions:
-            return f"bootimage {build} may have uploaded it: its meta.json could not be read"
+            return f"build {build} may have uploaded it, too, and its meta.json could not be read"
     return None
 
 
@@ -1534,7 +1570,7 @@ def prune_regions(regions: dict[str, Ecs], plan: Outcomes, release: Release) -> 
     """Carry out the plan; returns the outcomes of what it changes."""
     outcomes: Outcomes = {}
     to_prune = group_by_region(resource for resource, outcome in plan.items() if is_changed(outcome))
-    progress.begin("pruned", sum(map(len, to_prune.values())), len(to_prune))
+    progress.begin("done", sum(map(len, to_prune.values())), len(to_prune))
     prune = partial(prune_region, plan=plan, release=release)
     for region, future in in_parallel(lambda region: prune(regions[region], to_prune[region]), to_prune, len(to_prune)):
         of_region = region_outcomes(region, future, to_prune[region])
@@ -1575,10 +1611,11 @@ def prune_region(ecs: Ecs, resources: Sequence[Resource], plan: Outcomes, releas
         deleted = [image for image in to_delete if outcomes[image].result is Result.DELETED]
         confirm_deletions(ecs, deleted, outcomes)
         if ecs.delete_snapshots:
-            confirmed = [image for image in deleted if outcomes[image].result is Result.DELETED]
-            marked = [Snapshot(ecs.region, id) for image in confirmed for id in snapshots_to_delete(plan[image])]
+            gone = [image for image in to_delete if outcomes[image].result in (Result.DELETED, Result.GONE)]
+            behind = [(image, id) for image in gone for id in snapshots_to_delete(plan[image])]
+            mark_rest(ecs, behind, outcomes)
             planned = [resource for resource in resources if isinstance(resource, Snapshot)]
-            sweep_snapshots(ecs, marked, planned, outcomes, pool)
+            sweep_snapshots(ecs, [Snapshot(ecs.region, id) for _, id in behind], planned, outcomes, pool)
     untouched = [resource for resource in resources if resource not in outcomes and resource not in bootimages]
     outcomes.update((snapshot, Outcome(Result.KEPT, IMAGE_STAYS)) for snapshot in untouched)
     return outcomes
@@ -1621,12 +1658,24 @@ def delete_images(ecs: Ecs, images: Sequence[Image], look: Look, outcomes: Outco
         if ecs.delete_snapshots:
             # Mark, then sweep: no interrupt can lose a snapshot of an image that is gone.
             behind = [(i, id) for i in images if i not in outcomes for id in look.images[i.id].snapshots]
-            tag_all(ecs, behind, "false", outcomes, look, "snapshot")
+            unmarked = [(image, id) for image, id in behind if Snapshot(ecs.region, id) not in ecs.marked]
+            tag_all(ecs, unmarked, "false", outcomes, look, "snapshot")
     except OutdatedError:
         return
     tagged = [image for image in images if image not in outcomes]
     deletions = pool.map(lambda image: delete_image(ecs, image, look), tagged)
     outcomes.update((image, outcome) for image, outcome in zip(tagged, deletions) if outcome is not None)
+
+
+def mark_rest(ecs: Ecs, behind: Sequence[tuple[Image, str]], outcomes: Outcomes) -> None:
+    """Mark the snapshots behind images that are gone without this run's doing; adds the outcome if that fails."""
+    failures: Outcomes = {}
+    unmarked = [(image, id) for image, id in behind if Snapshot(ecs.region, id) not in ecs.marked]
+    tag_all(ecs, unmarked, "false", failures, resource="snapshot")
+    for image, id in unmarked:
+        if image in failures:
+            image_log.info("%s leaves snapshot %s", image, id)
+            outcomes[Snapshot(ecs.region, id)] = failures[image]
 
 
 def tag_all(
@@ -1652,17 +1701,15 @@ def tag_all(
         except OutsideError as error:
             if len(batch) > 1 and not isinstance(error, (DeniedError, GivenUpError)):
                 pending.extend(batches(batch, (len(batch) + 1) // 2))
-            elif resource == "image" or not is_not_found(error):
+            else:
                 failed = dict.fromkeys(image for image, _ in batch if image not in outcomes)
                 outcomes.update((image, log_failed(image, error)) for image in failed)
                 progress.advance(len(failed))
         else:
+            if resource == "snapshot":
+                ecs.marked.update(Snapshot(ecs.region, id) for _, id in batch)
             for image, id in batch:
                 image_log.info("%s tagged bootimage=%s", image if id == image.id else Snapshot(image.region, id), value)
-
-
-def is_not_found(error: OutsideError) -> bool:
-    return isinstance(error, EcsError) and error.code.endswith("NotFound")
 
 
 def delete_image(ecs: Ecs, image: Image, look: Look) -> Outcome | None:
@@ -1730,12 +1777,13 @@ def sweep_snapshots(
         for batch in batches(find_marked(ecs, marked, outcomes), DESCRIBE_LIMIT):
             pending = list(batch)
             while pending:
-                marked_still, look = ecs.look_at_marked(pending)
-                deletions = pool.map(partial(delete_snapshot, ecs, look), marked_still)
-                outcomes.update((key, outcome) for key, outcome in zip(marked_still, deletions) if outcome is not None)
-                unmarked = set(pending).difference(marked_still)
-                outcomes.update((snapshot, Outcome(Result.KEPT, UNMARKED)) for snapshot in unmarked)
-                pending = [snapshot for snapshot in marked_still if snapshot not in outcomes]
+                listed, look = ecs.look_at_snapshots(pending)
+                still_marked = [snapshot for snapshot in pending if listed.get(snapshot)]
+                deletions = pool.map(partial(delete_snapshot, ecs, look), still_marked)
+                outcomes.update((key, outcome) for key, outcome in zip(still_marked, deletions) if outcome is not None)
+                for snapshot in set(pending).difference(still_marked):
+                    outcomes[snapshot] = Outcome(Result.KEPT, UNMARKED) if snapshot in listed else not_listed(ecs)
+                pending = [snapshot for snapshot in still_marked if snapshot not in outcomes]
     except OutsideError as error:
         left = [snapshot for snapshot in dict.fromkeys([*marked, *planned]) if snapshot not in outcomes]
         outcomes.update((snapshot, log_failed(snapshot, error)) for snapshot in left)
@@ -1749,9 +1797,13 @@ def find_marked(ecs: Ecs, marked: Sequence[Snapshot], outcomes: Outcomes) -> lis
         missing = set(marked).difference(found)
         if not missing:
             break
-    reason = f"not listed by their tag: check that the key's policy grants ecs:DescribeSnapshots in {ecs.region}"
-    outcomes.update((snapshot, Outcome(Result.WAITING, reason)) for snapshot in missing)
+    outcomes.update((snapshot, not_listed(ecs)) for snapshot in missing)
     return found
+
+
+def not_listed(ecs: Ecs) -> Outcome:
+    reason = f"marked, but not listed: check that the key's policy grants ecs:DescribeSnapshots in {ecs.region}"
+    return Outcome(Result.WAITING, reason)
 
 
 def delete_snapshot(ecs: Ecs, look: Look, snapshot: Snapshot) -> Outcome | None:
@@ -1821,6 +1873,8 @@ def check_record(record: object) -> None:
             raise ValueError(f"{build!a:.60} is not a list of objects")
         for entry in entries:
             parse_image(build, entry.get("region"), entry.get("image"))
+            if any(isinstance(value, (dict, list)) for value in entry.values()):
+                raise ValueError(f"an entry of {build!a:.60} is nested")
             if not isinstance(entry.get("deleted"), bool):
                 raise ValueError(f"an entry of {build!a:.60} does not say whether it is deleted")
 
@@ -1850,7 +1904,7 @@ def check_replaceable(path: str) -> None:
             with open(path, "rb") if existed else contextlib.nullcontext() as file:
                 replace_file(path, file.read() if file else b"{}\n")
             if not existed:
-                os.unlink(path)
+                os.unlink(os.path.realpath(path))
     except OSError as error:
         raise Refusal(f"the record {path} cannot be replaced: {file_error(error)}") from None
 
@@ -1961,10 +2015,14 @@ def run(args: argparse.Namespace) -> int:
     builds, missing = find_builds(web, args.release, directories)
     to_read = {build: urls for build, urls in builds.items() if build not in record or build in release.bootimages}
     uploads, unread = find_uploads(web, to_read, release)
-    release = release._replace(builds=builds, unread=find_named_regions(release, unread))
+    release = release._replace(builds=builds, unread=find_unread(release, unread))
 
     images = find_images(release, uploads, record)
-    for region in {image.region for image in images} - regions.keys() - CLOSED_REGIONS.keys():
+    used = {image.region for image in images}
+    if args.delete_snapshots:
+        # An earlier run may have left snapshots where no image is left.
+        used |= {entry["region"] for build in record if is_of_release(build, args.release) for entry in record[build]}
+    for region in used - regions.keys() - CLOSED_REGIONS.keys():
         regions[region] = connect(region)
     outcomes = plan_regions(regions, images, release)
     for image, outcome in outcomes.items():
@@ -2021,7 +2079,7 @@ def summarize(outcomes: Outcomes, dry_run: bool) -> Iterator[str]:
         details = f" ({format_counts(counts)})" if result in (Result.KEPT, Result.LEFT) and counts else ""
         yield f"{kind} {result.value}: {sum(counts.values()):,}{details}"
     for region, of_region in sorted(failures.items()):
-        yield f"  {region}: {format_counts(of_region)}"
+        yield f"not pruned in {region}: {format_counts(of_region)}"
 
 
 def format_counts(counts: Counter[str]) -> str:
@@ -2030,30 +2088,8 @@ def format_counts(counts: Counter[str]) -> str:
 
 
 class RedactingFormatter(logging.Formatter):
-    """Redacts credentials, which API errors and SDK URLs contain."""
-
-    def __init__(self, fmt: str, datefmt: str | None = None) -> None:
-        super().__init__(fmt, datefmt)
-        self.secrets = dict(find_secrets())
-
     def format(self, record: logging.LogRecord) -> str:
-        line = super().format(record)
-        for secret, name in self.secrets.items():
-            line = line.replace(secret, f"<{name}>")
-        return re.sub(r"Signature=[^&\s'\")]+", "Signature=<redacted>", line)
-
-
-def find_secrets() -> Iterator[tuple[str, str]]:
-    """Secrets in the environment, with the name of their variable. Shorter ones are refused: see read_secret."""
-    for name in ("ALIYUN_ACCESS_KEY_ID", "ALIYUN_ACCESS_KEY_SECRET", "GITHUB_TOKEN"):
-        secret = os.environ.get(name, "").strip()
-        if len(secret) >= SHORTEST_SECRET:
-            yield secret, name
-    for name in proxy_variables():
-        user_and_password = re.search(r"(?://|^)([^/].*@)", os.environ[name])
-        if user_and_password:
-            yield user_and_password[1], name
-            yield unquote(user_and_password[1]), name
+        return redact(super().format(record))
 
 
 class LogFile(logging.FileHandler):
@@ -2091,6 +2127,8 @@ class Terminal(logging.Handler):
 
 def new_stdout_handler(debug: bool) -> logging.Handler:
     """On a terminal log what matters, anywhere else every line."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     if not sys.stdout.isatty():
         return logging.StreamHandler(sys.stdout)
     terminal = Terminal(sys.stdout)

@@ -202,7 +202,8 @@ class Sandbox:
         return await self.send(answer, what, request)
 
     async def send(self, answer: Answer, what: str, request: web.BaseRequest) -> web.StreamResponse:
-        assert request.transport is not None
+        if request.transport is None:  # the client has gone
+            raise asyncio.CancelledError
         if answer == HANGS:
             await asyncio.Event().wait()
         if answer == LOST or what in self.faults.lose_first_answer:

@@ -2,8 +2,19 @@
 
 from datetime import datetime, timedelta, timezone
 
+from faults import Answer, Refused
 from harness import BOOTIMAGE, PRIVATE_BUILD, REGIONS, Prune
-from world import OTHER_KEY_ID, World, build_id, builds_path, days_ago, image_id, meta_path, rhcos_json
+from world import (
+    OTHER_KEY_ID,
+    World,
+    build_id,
+    builds_path,
+    days_ago,
+    image_id,
+    meta_path,
+    meta_url,
+    rhcos_json,
+)
 
 
 def test_build_that_is_named_for_another_architecture_is_kept(world: World, prune: Prune) -> None:
@@ -174,3 +185,23 @@ def test_image_that_no_build_lists_is_left_alone(world: World, prune: Prune) -> 
     del world.metas[meta_path(unknown.build)], world.listings[world.directory][0]
     assert prune().status == 0
     assert unknown.tags == {}
+
+
+def test_image_is_kept_if_a_young_build_whose_meta_json_cannot_be_read_may_list_it(world: World, prune: Prune) -> None:
+    image = world.images_of(PRIVATE_BUILD)[0]
+    image.kind = "young build"
+    young = days_ago(3)
+    world.add_build(young)
+    world.metas[meta_path(young)]["aliyun"] = [{"name": image.region, "id": image.id}]
+    prune.faults.answers[meta_url(young)] = Answer(404)
+    run = prune()
+    assert run.status == 1
+    assert run.line(f"build {young} is skipped")
+
+
+def test_message_with_a_character_that_stdout_cannot_encode_loses_no_outcome(world: World, prune: Prune) -> None:
+    failing = world.images_of(PRIVATE_BUILD)[0]
+    prune.faults.refusals["DeleteImage", failing.id] = Refused(403, "OperationDenied", "bad \ud800 text")
+    run = prune(env={"PYTHONIOENCODING": "ascii"})
+    assert run.line("ERROR", failing.id, "OperationDenied")
+    assert [entry["deleted"] for entry in run.record[PRIVATE_BUILD]] == [False, True]

@@ -155,3 +155,21 @@ def test_messages_name_record_and_log_by_absolute_path(prune: Prune) -> None:
     run = prune("--filename", "host/record.json", "--log-to-file", "host/run.log", "4.10")
     folder = Path(prune.folder) / "host"
     assert run.line(f"record: {folder / 'record.json'}, log: {folder / 'run.log'}")
+
+
+def test_link_to_a_record_that_does_not_exist_yet_stays_a_link(prune: Prune) -> None:
+    (prune.folder / "volume").mkdir()
+    link, target = prune.folder / "deleted_images.json", prune.folder / "volume" / "record.json"
+    link.symlink_to(target)
+    assert prune().status == 0
+    assert link.is_symlink()
+    assert PRIVATE_BUILD in json.loads(target.read_text())
+
+
+def test_nested_entry_is_refused(world: World, prune: Prune) -> None:
+    entry = {"region": "us-east-1", "image": "m-1", "deleted": True, "note": {}}
+    prune.write_record({PRIVATE_BUILD: [entry]})
+    run = prune()
+    assert run.status == 1
+    assert run.line("ERROR", "is not a record", PRIVATE_BUILD, "nested")
+    assert_nothing_changed(world)

@@ -35,7 +35,7 @@ def assert_refused(prune: Prune, *words: str, env: dict[str, str | None] | None 
     record, cloud, started = path.read_bytes(), copy.deepcopy(prune.world.images), time.monotonic()
     run = prune(env=env or {})
     assert run.status == 1
-    assert (time.monotonic() - started) * prune.clock_speed < 60
+    assert (time.monotonic() - started) * prune.clock_speed < 180
     assert run.line("ERROR", *words)
     assert run.output.count("ERROR") == 1
     assert path.read_bytes() == record

@@ -45,3 +45,8 @@ def test_message_of_the_api_that_quotes_everything(prune: Prune) -> None:
     line = run.line("ERROR", "us-east-1: ", "images wait")
     assert "<ALIYUN_ACCESS_KEY_ID> <ALIYUN_ACCESS_KEY_SECRET> <GITHUB_TOKEN> is not authorized" in line
     assert "/?Signature=<redacted>&Action=DeleteImage" in line
+
+
+def test_key_at_the_end_of_a_long_message_that_is_cut(prune: Prune) -> None:
+    prune.faults.refusals["DeleteImage", ""] = Refused(403, "OperationDenied", "x" * 282 + KEY_ID)
+    assert KEY_ID[:12] not in prune().output

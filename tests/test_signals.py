@@ -102,7 +102,7 @@ def test_signal_while_the_record_is_replaced_leaves_it_whole_and_nothing_beside_
         process.wait(timeout=20)
     assert process.returncode == 128 + signum
     assert sorted(each.name for each in prune.folder.iterdir()) == ["aliyun_pruner.log", "deleted_images.json"]
-    assert len(json.loads(path.read_text())) == 20_000
+    assert len(json.loads(path.read_text())) >= 20_000
 
 
 def test_interrupted_run_names_signal_progress_and_status_in_the_log(world: World, prune: Prune) -> None:

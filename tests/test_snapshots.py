@@ -215,3 +215,64 @@ def test_snapshot_is_in_the_log_before_the_image_is_deleted(world: World, prune:
     prune.faults.on_call = check
     prune()
     assert missing == []
+
+
+def test_snapshots_are_swept_in_a_region_where_no_image_is_left(world: World, prune: Prune) -> None:
+    world.add_build("410.84.202204010000-0", ["eu-west-1"])
+    prune.faults.lacking.add(("eu-west-1", "DeleteSnapshot"))
+    assert prune(*ARGS).status == 1
+    assert snapshots_left(world) - kept_images(world)
+    assert_next_run_finishes(prune)
+
+
+def test_snapshot_behind_an_image_that_somebody_else_deleted_meanwhile_is_deleted(world: World, prune: Prune) -> None:
+    image = world.images_of(PRIVATE_BUILD)[0]
+    looks = []
+
+    def delete_before_the_second_look(call: Call) -> None:
+        if call.what == "DescribeImages" and image.id in call.ids:
+            looks.append(call)
+            if len(looks) == 2:
+                image.tags["bootimage"] = "false"
+                image.deleted_at = 0
+
+    prune.faults.on_call = delete_before_the_second_look
+    assert prune(*ARGS).status == 0
+    assert snapshots_left(world) == kept_images(world)
+
+
+def test_image_stays_if_its_snapshot_is_not_found_when_it_is_marked(world: World, prune: Prune) -> None:
+    image = world.images_of(PRIVATE_BUILD)[0]
+    prune.faults.ecs.append(EcsFault("TagResources", id=image.snapshots[0], hidden=image.snapshots))
+    run = prune(*ARGS)
+    assert run.status == 1
+    assert image.listed
+    assert_next_run_finishes(prune)
+
+
+def test_empty_listing_of_snapshots_is_not_taken_for_unmarked_ones(world: World, prune: Prune) -> None:
+    empty = Answer(200, {"RequestId": "1", "TotalCount": 0, "Snapshots": {"Snapshot": []}})
+    prune.faults.ecs.append(EcsFault("DescribeSnapshots", "us-east-1", calls={3}, answer=empty))
+    run = prune(*ARGS)
+    assert run.status == 1
+    assert run.line("ERROR", "us-east-1: 2 snapshots wait", "ecs:DescribeSnapshots")
+    assert_next_run_finishes(prune)
+
+
+def test_listing_of_snapshots_without_an_end_is_given_up(world: World, prune: Prune) -> None:
+    page = {"RequestId": "1", "TotalCount": 10**12, "Snapshots": {"Snapshot": [{"SnapshotId": "s-1"}]}}
+    prune.faults.ecs.append(EcsFault("DescribeSnapshots", "us-east-1", answer=Answer(200, page)))
+    run = prune(*ARGS)
+    assert run.status == 1
+    assert len(run.calls("ecs", "DescribeSnapshots")) < 20
+    assert_next_run_finishes(prune)
+
+
+def test_snapshots_that_were_marked_in_time_are_not_marked_again(world: World, prune: Prune) -> None:
+    """In a slow region each round of looking, marking and deleting must get further than the last one."""
+    world.add_builds_around(60, ["us-east-1"], datetime(2022, 1, 26))
+    prune.faults.latency["us-east-1"] = 0.25
+    prune.clock_speed = 100
+    run = prune(*ARGS)
+    assert run.status == 0
+    assert snapshots_left(world) == kept_images(world)

@@ -97,7 +97,7 @@ def test_status_line_is_rewritten_in_place_within_80_columns_and_cleared_at_the_
     prune.faults.latency["ecs"] = 0.4
     screen = run_on_terminal(prune, "4.10")
     statuses = screen.status_lines()
-    assert any(re.fullmatch(r"pruned \d/8, failed 0, regions 0/2, left \S+", status) for status in statuses)
+    assert any(re.fullmatch(r"done \d/8, failed 0, regions 0/2, time left \S+", status) for status in statuses)
     assert all(len(status) < 80 for status in statuses)
     assert all(line == "" or re.match(r"(INFO|WARNING|ERROR) ", line) for line in screen.lines())
     assert screen.lines()[-1] == ""
