@@ -1076,11 +1076,10 @@ def refuse_github_errors(response: requests.Response, missing: str) -> None:
             f"GitHub's API rate limit is used up until {reset_time(response)}: run again then, "
             "or set GITHUB_TOKEN for a higher limit"
         )
-    if status in (403, 429):
-        raise Refusal(
-            f"GitHub's secondary rate limit is reached (HTTP status {status}, Retry-After: "
-            f"{headers.get('Retry-After', 'none')!a:.40}): run again after that many seconds"
-        )
+    if status == 429 or (status == 403 and ("Retry-After" in headers or "X-RateLimit-Remaining" in headers)):
+        seconds = headers.get("Retry-After")
+        when = f"after {seconds!a:.40} seconds (Retry-After)" if seconds else "in a few minutes"
+        raise Refusal(f"GitHub's secondary rate limit is reached (HTTP status {status}): run again {when}")
     raise Refusal(f"{response.url}: HTTP status {status}; try again later")
 
 
@@ -1291,11 +1290,15 @@ def fetch_uploads(web: Web, build: str, url: str) -> list[Image]:
 
 
 def find_unread(release: Release, unread: Collection[str]) -> dict[str, frozenset[str]]:
-    """Of these builds, the bootimages and the young ones, each with the regions in which rhcos.json names its image."""
+    """The bootimages and young builds whose images are unknown, with the regions in which rhcos.json names their image.
+
+    These are the ones among the unread builds, and the bootimages of this release that no builds.json lists.
+    """
     images = release.named_images.values()
+    named = {build for image in images for build in image.builds if is_of_release(build, release.name)}
     return {
         build: frozenset(image.region for image in images if build in image.builds)
-        for build in unread
+        for build in sorted(named.difference(release.builds).union(unread))
         if build in release.bootimages or reason_to_skip(build, release.name) is not None
     }
 
@@ -1634,7 +1637,7 @@ def prune_batch(
             ecs.check()
             look = ecs.look([image.id for image in pending])
         except OutsideError as error:
-            outcomes.update((image, log_failed(image, error)) for image in pending)
+            outcomes.update((image, Outcome(Result.WAITING, str(error))) for image in pending)
             progress.advance(len(pending))
             return
         to_delete = []
@@ -1743,7 +1746,8 @@ def confirm_deletions(ecs: Ecs, images: Sequence[Image], outcomes: Outcomes) -> 
         try:
             outcomes.update(check_deletions(ecs, images))
         except OutsideError as error:
-            outcomes.update((image, log_failed(image, error, "could not be confirmed to be gone")) for image in images)
+            reason = f"deleted, but not confirmed to be gone: {error}"
+            outcomes.update((image, Outcome(Result.WAITING, reason)) for image in images)
             return
         images = [image for image in images if outcomes[image].result is Result.FAILED]
         if not images:
@@ -1824,12 +1828,12 @@ def delete_snapshot(ecs: Ecs, look: Look, snapshot: Snapshot) -> Outcome | None:
     return outcome
 
 
-def log_failed(resource: Resource, error: OutsideError, what: str = "failed") -> Outcome:
+def log_failed(resource: Resource, error: OutsideError) -> Outcome:
     """Log a failure; what was not touched because of an earlier failure is logged once for the region."""
     progress.fail()
     if isinstance(error, (DeniedError, GivenUpError)):
         return Outcome(Result.WAITING, str(error))
-    log.error("%s %s: %s", resource, what, error)
+    log.error("%s failed: %s", resource, error)
     return Outcome(Result.FAILED, getattr(error, "code", "") or str(error))
 
 
@@ -2015,7 +2019,8 @@ def run(args: argparse.Namespace) -> int:
     builds, missing = find_builds(web, args.release, directories)
     to_read = {build: urls for build, urls in builds.items() if build not in record or build in release.bootimages}
     uploads, unread = find_uploads(web, to_read, release)
-    release = release._replace(builds=builds, unread=find_unread(release, unread))
+    release = release._replace(builds=builds)
+    release = release._replace(unread=find_unread(release, unread))
 
     images = find_images(release, uploads, record)
     used = {image.region for image in images}
