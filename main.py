@@ -485,10 +485,11 @@ def find_secrets() -> Iterator[tuple[str, str]]:
         if len(secret) >= SHORTEST_SECRET:
             yield secret, name
     for name in proxy_variables():
-        user_and_password = re.search(r"(?://|^)([^/].*@)", os.environ[name])
-        if user_and_password:
-            yield user_and_password[1], name
-            yield unquote(user_and_password[1]), name
+        user_and_password = re.match(r"(?:[^/]*//)?(.*)@", os.environ[name])
+        for secret in [user_and_password[1], user_and_password[1].partition(":")[2]] if user_and_password else []:
+            if len(secret) >= SHORTEST_SECRET:
+                yield secret, name
+                yield unquote(secret), name
 
 
 # Services
@@ -639,10 +640,10 @@ def check_proxies() -> None:
         try:
             url = urlsplit(value if "://" in value else f"http://{value}")
             host = (url.hostname or "").encode("idna")
-            well_formed = host and url.scheme in ("http", "https") and url.path in ("", "/") and (url.port or 1) > 0
+            well_formed = host and url.scheme in ("http", "https") and url.path in ("", "/") and url.port != 0
         except ValueError:
             well_formed = False
-        if value and (not well_formed or url.query or url.fragment):
+        if value and (not well_formed or url.query or url.fragment or not re.fullmatch(r"[!-~]+", value)):
             raise Refusal(
                 f"the environment variable {name} is malformed: give it in the form http://USER:PASSWORD@HOST:PORT, "
                 "with special characters in user and password percent-encoded"
@@ -1924,7 +1925,7 @@ def warn_if_not_replaceable(path: str) -> None:
 
 def is_mount(path: str) -> bool:
     """Whether something is mounted there, a single file included; proc(5) describes /proc/self/mountinfo."""
-    with contextlib.suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8") as file:
+    with contextlib.suppress(OSError), open("/proc/self/mountinfo", errors="surrogateescape") as file:
         return any(line.split()[4] == path for line in file)
     return False
 
