@@ -22,7 +22,8 @@ def test_help_is_what_the_program_prints() -> None:
         text=True,
         check=True,
     )
-    assert help_block[1] == printed.stdout
+    # Python 3.9 has another heading.
+    assert help_block[1] == printed.stdout.replace("optional arguments:", "options:")
 
 
 @pytest.mark.parametrize("block", SHELL_BLOCKS)

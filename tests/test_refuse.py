@@ -1,5 +1,7 @@
 """When the run ends before its first change: exit 1, one clear line, the cloud and the record as they were."""
 
+from __future__ import annotations
+
 import copy
 import json
 import shutil

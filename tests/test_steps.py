@@ -1,5 +1,7 @@
 """The seven steps of the README, one run each."""
 
+from __future__ import annotations
+
 from datetime import datetime, timezone
 
 import pytest
