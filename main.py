@@ -231,9 +231,8 @@ class Release(NamedTuple):
     name: str  # such as 4.10
     bootimages: frozenset[str]  # the builds that any version of rhcos.json names
     named_images: dict[str, Image]  # the images that it names, by ID
-    builds: Mapping[str, list[str]] = MappingProxyType(
-        {}
-    )  # every build in a builds.json, with the URLs of its meta.json
+    # Every build in a builds.json, with the URLs of its meta.json
+    builds: Mapping[str, list[str]] = MappingProxyType({})
     # Bootimages and young builds whose meta.json could not be read, with the regions where rhcos.json names an image.
     unread: Mapping[str, frozenset[str]] = MappingProxyType({})
 
@@ -864,26 +863,22 @@ class Ecs:
 
     def delete_snapshot(self, id: str, look: Look) -> None:
         """Delete a snapshot; one that is gone already is success. Never by Force."""
-        try:
-            self.call(DeleteSnapshotRequest, look, SnapshotId=id)
-        except EcsError as error:
-            if error.code != "InvalidSnapshotId.NotFound":
-                raise
+        self.change(DeleteSnapshotRequest, look, "InvalidSnapshotId.NotFound", SnapshotId=id)
 
     def make_private(self, id: str, look: Look) -> None:
         """Unpublish a community image; one that is private already is success."""
-        try:
-            self.call(ModifyImageSharePermissionRequest, look, ImageId=id, IsPublic="false")
-        except EcsError as error:
-            if error.code != "Image.NotPublic":
-                raise
+        self.change(ModifyImageSharePermissionRequest, look, "Image.NotPublic", ImageId=id, IsPublic="false")
 
     def delete(self, id: str, look: Look) -> None:
         """Delete a private image; one that is gone already is success. Never by Force."""
+        self.change(DeleteImageRequest, look, "InvalidImageId.NotFound", ImageId=id)
+
+    def change(self, request_type: type[Any], look: Look, done_already: str, **parameters: Any) -> None:
+        """Call an operation; the error code that says that there is nothing left to do is success."""
         try:
-            self.call(DeleteImageRequest, look, ImageId=id)
+            self.call(request_type, look, **parameters)
         except EcsError as error:
-            if error.code != "InvalidImageId.NotFound":
+            if error.code != done_already:
                 raise
 
     def check(self) -> None:
@@ -1307,15 +1302,17 @@ def find_unread(release: Release, unread: Collection[str]) -> dict[str, frozense
 # Step 5: look at every image, and decide
 
 
+def recorded_images(record: Record, build: str) -> list[Image]:
+    return [Image(entry["region"], entry["image"], (build,)) for entry in record[build]]
+
+
 def find_images(release: Release, uploads: dict[str, list[Image]], record: Record) -> list[Image]:
     """Find the images to look at, each with all the builds that list it, on record or not.
 
     Of the images on record, those are looked at again that are not deleted and of this release: this run does not know
     what to keep of other releases.
     """
-    recorded = {
-        build: [Image(entry["region"], entry["image"], (build,)) for entry in record[build]] for build in record
-    }
+    recorded = {build: recorded_images(record, build) for build in record}
     listed = [*release.named_images.values(), *itertools.chain(*uploads.values())]
     builds: dict[str, set[str]] = defaultdict(set)
     for image in itertools.chain(listed, *recorded.values()):
@@ -1891,7 +1888,7 @@ def update_record(record: Record, uploads: dict[str, list[Image]], release: Rele
     }
     updated: Record = {}
     for build, entries in record.items():
-        images = [Image(entry["region"], entry["image"], (build,)) for entry in entries]
+        images = recorded_images(record, build)
         updated[build] = [
             {**entry, "deleted": gone.get(image, entry["deleted"])} for image, entry in zip(images, entries)
         ]

@@ -135,7 +135,7 @@ class Sandbox:
                 tunnel = self.loop.create_task(self.open_tunnel(connection))
                 tunnels.add(tunnel)
                 tunnel.add_done_callback(tunnels.discard)
-        await self.server.shutdown(0.01)  # seconds; 0 would wait for ever
+        await self.server.shutdown(0.01)  # seconds; 0 means no timeout
         unfinished = asyncio.all_tasks() - {serving}
         for task in unfinished:
             task.cancel()

@@ -15,7 +15,7 @@ PACKAGES = json.dumps(
 
 
 class StoreService:
-    """builds.json and meta.json, with 403 for everything else."""
+    """Serves builds.json and meta.json; anything else is a 403."""
 
     def __init__(self, world: World) -> None:
         self.world = world
