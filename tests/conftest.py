@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,11 @@ from harness import (
     Prune,
 )
 from world import World, rhcos_json
+
+# What started the tests may ignore these, as nohup and a shell's `&` do, and main.py would go on to ignore them.
+for each in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(each) == signal.SIG_IGN:
+        signal.signal(each, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -110,7 +110,7 @@ def small_world() -> World:
 
 def assert_clean(world: World, record: object = None) -> int:
     """Run main() in the world, in this process for speed, and check what no run may do; its exit status."""
-    handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {signum: signal.getsignal(signum) for signum in main.SIGNALS}
     with (
         Sandbox(world) as sandbox,
         tempfile.TemporaryDirectory() as folder,

@@ -116,7 +116,7 @@ def test_region_that_answers_only_errors(prune: Prune) -> None:
 
 
 def test_region_that_is_slow_to_answer(world: World, prune: Prune) -> None:
-    prune.faults.latency["us-east-1"] = 1.0
+    prune.faults.latency["us-east-1"] = 0.5
     run = prune()
     assert run.status == 0
     assert world.listed("to be pruned") == []
@@ -178,9 +178,9 @@ def test_region_whose_listing_has_another_shape(world: World, prune: Prune, answ
 
 
 def test_listing_that_is_not_complete_is_not_taken_for_deletions(world: World, prune: Prune) -> None:
-    listing = {"TotalCount": 4, "Images": {"Image": []}}
+    listing = {"RequestId": "1", "TotalCount": 4, "Images": {"Image": []}}
     prune.faults.answers[ecs_url("us-east-1")] = Answer(200, listing)
-    assert_region_waits(prune(), "us-east-1")
+    assert_region_waits(prune(), "us-east-1", "listed 0 images of 4")
     assert_next_run_finishes(prune)
 
 

@@ -59,8 +59,6 @@ BOOTIMAGES = {
     "410.84.202210040010-0": REGIONS,
 }
 
-# Regions that rhcos.json names in later releases, or in later versions of one.
-LATER_REGIONS = ["ap-northeast-2", "ap-southeast-7", "me-central-1", "cn-fuzhou", "cn-wuhan-lr"]
 # The vendor closed these in 2024, with all that was in them.
 CLOSED_REGIONS = frozenset({"ap-south-1", "ap-southeast-2"})
 
