@@ -52,6 +52,7 @@ import random
 import re
 import shutil
 import ssl
+import stat
 import threading
 import time
 import uuid
@@ -233,8 +234,6 @@ class Release(NamedTuple):
     named_images: dict[str, Image]  # the images that it names, by ID
     # Every build in a builds.json, with the URLs of its meta.json
     builds: Mapping[str, list[str]] = MappingProxyType({})
-    # Bootimages and young builds whose meta.json could not be read, with the regions where rhcos.json names an image.
-    unread: Mapping[str, frozenset[str]] = MappingProxyType({})
 
 
 class CloudImage(NamedTuple):
@@ -1285,25 +1284,23 @@ def fetch_uploads(web: Web, build: str, url: str) -> list[Image]:
         raise OutsideError(f"{url}: not the meta.json of this build ({error!r:.200})") from None
 
 
-def find_unread(release: Release, unread: Collection[str]) -> dict[str, frozenset[str]]:
-    """The bootimages and young builds whose images are unknown, with the regions in which rhcos.json names their image.
-
-    These are the ones among the unread builds, and the bootimages of this release that no builds.json lists.
-    """
-    images = release.named_images.values()
-    named = {build for image in images for build in image.builds if is_of_release(build, release.name)}
-    return {
-        build: frozenset(image.region for image in images if build in image.builds)
-        for build in sorted(named.difference(release.builds).union(unread))
-        if build in release.bootimages or reason_to_skip(build, release.name) is not None
-    }
-
-
 # Step 5: look at every image, and decide
 
 
 def recorded_images(record: Record, build: str) -> list[Image]:
     return [Image(entry["region"], entry["image"], (build,)) for entry in record[build]]
+
+
+def regions_of(images: Iterable[Image]) -> set[str]:
+    """The regions of these images that are not closed."""
+    return {image.region for image in images} - CLOSED_REGIONS.keys()
+
+
+def recorded_regions(record: Record, release: str) -> set[str]:
+    """The regions of all images on record, deleted ones too: an earlier run may have left snapshots there."""
+    return regions_of(
+        image for build in record if is_of_release(build, release) for image in recorded_images(record, build)
+    )
 
 
 def find_images(release: Release, uploads: dict[str, list[Image]], record: Record) -> list[Image]:
@@ -1458,18 +1455,10 @@ def reason_to_keep(image: Image, seen: CloudImage, release: Release) -> str | No
             return reason
     if not set(image.builds) <= release.builds.keys():
         return UNLISTED
-    # Image names end in the build ID: if it is another one, then a list or the record is wrong.
+    # A list or the record may be wrong about an image; its name says which build uploaded it.
     named = BUILD_ID.search(seen.name)
-    if named and named[0] not in image.builds:
-        return f"its name contains another build ID, {named[0]}"
-    return reason_of_unread(image, release)
-
-
-def reason_of_unread(image: Image, release: Release) -> str | None:
-    """A build whose meta.json could not be read may have uploaded any image in a region where rhcos.json names none."""
-    for build, regions in release.unread.items():
-        if image.region not in regions:
-            return f"build {build} may have uploaded it, too, and its meta.json could not be read"
+    if not named or named[0] not in image.builds:
+        return f"its name {seen.name!a:.80} does not contain the ID of its build"
     return None
 
 
@@ -1510,6 +1499,16 @@ def log_waiting(region: str, outcomes: Outcomes) -> None:
 
 def kind_of(resource: Resource) -> str:
     return "images" if isinstance(resource, Image) else "snapshots"
+
+
+def log_plan(plan: Outcomes, release: Release, record: Record) -> None:
+    """Log what is special about single images, then the plan, then the regions that wait for the next run."""
+    for resource, outcome in plan.items():
+        log_outcome(resource, outcome)
+    for line in describe_plan(release, record, plan):
+        log.info("%s", line)
+    for region, resources in group_by_region(plan).items():
+        log_waiting(region, {resource: plan[resource] for resource in resources})
 
 
 def describe_plan(release: Release, record: Record, plan: Outcomes) -> Iterator[str]:
@@ -1913,11 +1912,26 @@ def check_replaceable(path: str) -> None:
 
 def warn_if_not_replaceable(path: str) -> None:
     """What a dry run can tell about that without writing."""
-    folder = os.path.dirname(os.path.realpath(path))
-    if not os.access(folder, os.W_OK) or (os.path.exists(path) and not os.access(path, os.W_OK)):
-        log.warning("the record %s cannot be replaced: a run needs write access to it and to its folder", path)
-    elif is_mount(os.path.realpath(path)):
-        log.warning("the record %s cannot be replaced: %s", path, file_error(OSError(errno.EBUSY, "it is mounted")))
+    path = os.path.realpath(path)
+    folder = os.path.dirname(path)
+    if not os.path.isdir(folder):
+        reason = file_error(FileNotFoundError(errno.ENOENT, "missing"))
+    elif not os.access(folder, os.W_OK) or (os.path.exists(path) and not os.access(path, os.W_OK)):
+        reason = "a run needs write access to it and to its folder"
+    elif is_protected(path):
+        reason = "another user owns it, and its folder is sticky; give another path"
+    elif is_mount(path):
+        reason = file_error(OSError(errno.EBUSY, "it is mounted"))
+    else:
+        return
+    log.warning("the record %s cannot be replaced: %s", path, reason)
+
+
+def is_protected(path: str) -> bool:
+    """Whether the sticky bit of its folder protects a file from being replaced by this user; chmod(1) describes it."""
+    folder = os.stat(os.path.dirname(path))
+    owners = (0, folder.st_uid, os.stat(path).st_uid) if os.path.exists(path) else ()
+    return bool(folder.st_mode & stat.S_ISVTX and owners and os.geteuid() not in owners)
 
 
 def is_mount(path: str) -> bool:
@@ -1992,6 +2006,8 @@ def file_error(error: OSError) -> str:
         return "its folder does not exist; create it, or give another path"
     if error.errno == errno.EBUSY:
         return f"{error.strerror}; if it is mounted into a container as a single file, mount its folder instead"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{error.strerror}; free some space, or give another path"
     return f"{error.strerror}; make it writable, or give another path"
 
 
@@ -2003,45 +2019,33 @@ def run(args: argparse.Namespace) -> int:
     check_threads(MOST_REGIONS * (REGION_WORKERS + 1))
     environment = read_environment()
     record = load_record(args.filename)
-    if args.dry_run:
-        warn_if_not_replaceable(args.filename)
-    else:
-        check_replaceable(args.filename)
+    (warn_if_not_replaceable if args.dry_run else check_replaceable)(args.filename)
     web = Web(environment)
 
     release, directories = find_bootimages(web, args.release)
-    named = {image.region for image in release.named_images.values()} - CLOSED_REGIONS.keys()
     connect = partial(Ecs, environment=environment, delete_snapshots=args.delete_snapshots)
-    regions = {region: connect(region) for region in sorted(named)}
+    regions = {region: connect(region) for region in regions_of(release.named_images.values())}
     check_account(regions, release)
     builds, missing = find_builds(web, args.release, directories)
     to_read = {build: urls for build, urls in builds.items() if build not in record or build in release.bootimages}
     uploads, unread = find_uploads(web, to_read, release)
     release = release._replace(builds=builds)
-    release = release._replace(unread=find_unread(release, unread))
 
     images = find_images(release, uploads, record)
-    used = {image.region for image in images}
+    used = regions_of(images)
     if args.delete_snapshots:
-        # An earlier run may have left snapshots where no image is left.
-        used |= {entry["region"] for build in record if is_of_release(build, args.release) for entry in record[build]}
-    for region in used - regions.keys() - CLOSED_REGIONS.keys():
-        regions[region] = connect(region)
-    outcomes = plan_regions(regions, images, release)
-    for image, outcome in outcomes.items():
-        log_outcome(image, outcome)
-    for line in describe_plan(release, record, outcomes):
-        log.info("%s", line)
-    for region, of_region in group_by_region(outcomes).items():
-        log_waiting(region, {resource: outcomes[resource] for resource in of_region})
+        used |= recorded_regions(record, args.release)
+    regions |= {region: connect(region) for region in used - regions.keys()}
+    plan = plan_regions(regions, images, release)
+    log_plan(plan, release, record)
     if args.dry_run:
-        log_dry_run(outcomes)
+        outcomes = plan
+        log_dry_run(plan)
     else:
-        outcomes.update(prune_regions(regions, outcomes, release))
+        outcomes = {**plan, **prune_regions(regions, plan, release)}
         save_record(args.filename, partial(update_record, uploads=uploads, release=release, outcomes=outcomes))
-    for line in summarize(outcomes, args.dry_run):
+    for line in summarize(plan, outcomes, args):
         log.info("%s", line)
-    log.info("record: %s%s", args.filename, " (not written by a dry run)" if args.dry_run else "")
     if missing or unread or any(outcome.result in (Result.FAILED, Result.WAITING) for outcome in outcomes.values()):
         log.error("some images were not pruned: fix the errors above and run the same command again")
         return 1
@@ -2067,22 +2071,27 @@ def check_threads(count: int) -> None:
             thread.join()
 
 
-def summarize(outcomes: Outcomes, dry_run: bool) -> Iterator[str]:
+def summarize(plan: Outcomes, outcomes: Outcomes, args: argparse.Namespace) -> Iterator[str]:
     """What the run did, or what it would do, line by line."""
-    always = (Result.TO_DELETE if dry_run else Result.DELETED, Result.KEPT, Result.FAILED)
-    reasons: dict[tuple[str, Result], Counter[str]] = {("images", result): Counter() for result in always}
+    success = Result.TO_DELETE if args.dry_run else Result.DELETED
+    reasons = {("images", result): Counter[str]() for result in (success, Result.KEPT, Result.FAILED)}
     failures: dict[str, Counter[str]] = defaultdict(Counter)
     for resource, outcome in outcomes.items():
         reasons.setdefault((kind_of(resource), outcome.result), Counter())[outcome.reason] += 1
         if outcome.result in (Result.FAILED, Result.WAITING):
             failures[resource.region][outcome.reason] += 1
-    for (kind, result), counts in sorted(
-        reasons.items(), key=lambda item: (item[0][0], list(Result).index(item[0][1]))
-    ):
+    order = list(Result)
+    for (kind, result), counts in sorted(reasons.items(), key=lambda item: (item[0][0], order.index(item[0][1]))):
         details = f" ({format_counts(counts)})" if result in (Result.KEPT, Result.LEFT) and counts else ""
         yield f"{kind} {result.value}: {sum(counts.values()):,}{details}"
+    if not args.delete_snapshots:
+        deleted = [resource for resource, outcome in outcomes.items() if outcome.result is success]
+        left = sum(len(snapshots_to_delete(plan[resource])) for resource in deleted)
+        why = "unless --delete-snapshots is given" if args.dry_run else "the log names them"
+        yield f"snapshots left, still billed: {left:,} ({why})"
     for region, of_region in sorted(failures.items()):
         yield f"not pruned in {region}: {format_counts(of_region)}"
+    yield f"record: {args.filename}{' (not written by a dry run)' if args.dry_run else ''}"
 
 
 def format_counts(counts: Counter[str]) -> str:
@@ -2273,9 +2282,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             signal.signal(signum, end_at_once)
     try:
         work = ThreadPoolExecutor(1).submit(attempt, args, log_file)
-    except RuntimeError as error:
-        log.error("%s: raise the limit of processes (ulimit -u) (nothing was changed)", error)
-        return 1
+    except RuntimeError:
+        return attempt(args, log_file)  # Not even one thread can be had: check_threads refuses the run.
     watch(work)
     return work.result()
 
@@ -2291,16 +2299,5 @@ def watch(work: Future[int]) -> None:
     show_status("")
 
 
-def close_stdout() -> None:
-    """A reader that has gone, as in `./main.py 4.10 | head`, must not change the exit status."""
-    try:
-        if sys.stdout:
-            sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 if __name__ == "__main__":
-    exit_status = main()
-    close_stdout()
-    sys.exit(exit_status)
+    sys.exit(main())

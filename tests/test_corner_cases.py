@@ -21,7 +21,7 @@ def test_image_in_a_region_that_rhcos_json_omits_is_kept_if_a_bootimage_build_is
     if directory:
         bootimage = "410.84.202208010000-0"
         world.add_bootimage(bootimage, REGIONS, directory)
-    image = world.add_build("410.84.202206010000-0", ["eu-west-1"], "bootimage")[0]
+    image = world.add_build("410.84.202206010000-0", ["eu-west-1"], "bootimage", name=f"rhcos-{bootimage}")[0]
     meta = world.metas[meta_path(bootimage, directory=directory or world.directory)]
     meta["aliyun"].append({"name": image.region, "id": image.id})
     if directory:

@@ -16,14 +16,13 @@ OTHER_BUILD = "410.84.202203010900-0"
 UNDATED = "410.84.test-0"
 OTHER_RELEASE = "411.86.202207150124-0"
 YOUNG = days_ago(29.9)
-UNREAD = "410.84.202201251210-0"
 
 NAMED = Image("us-east-1", "m-named", (BOOTIMAGE,))
 RELEASE = Release(
     "4.10",
-    frozenset({BOOTIMAGE, UNREAD}),
+    frozenset({BOOTIMAGE}),
     {NAMED.id: NAMED},
-    {build: [] for build in (BOOTIMAGE, BUILD, OTHER_BUILD, UNDATED, OTHER_RELEASE, YOUNG, UNREAD)},
+    {build: [] for build in (BOOTIMAGE, BUILD, OTHER_BUILD, UNDATED, OTHER_RELEASE, YOUNG)},
 )
 SEEN = CloudImage(
     own=True, public=False, in_use=False, pinned=False, tag="false", name=f"rhcos-{BUILD}", snapshots=("s-1",)
@@ -50,7 +49,17 @@ KEPT = {
     "its name contains another build ID": (
         image(),
         SEEN._replace(name=f"rhcos-{OTHER_BUILD}"),
-        f"its name contains another build ID, {OTHER_BUILD}",
+        f"its name 'rhcos-{OTHER_BUILD}' does not contain the ID of its build",
+    ),
+    "its name contains a longer build ID": (
+        image(),
+        SEEN._replace(name=f"rhcos-{BUILD}1"),
+        f"its name 'rhcos-{BUILD}1' does not contain the ID of its build",
+    ),
+    "its name contains no build ID": (
+        image(),
+        SEEN._replace(name=""),
+        "its name '' does not contain the ID of its build",
     ),
 }
 
@@ -64,19 +73,13 @@ DELETED = {
     "old build": (image(), SEEN),
     "two old builds": (image(BUILD, OTHER_BUILD), SEEN),
     "public": (image(), SEEN._replace(public=True)),
-    "name without a build ID": (image(), SEEN._replace(name="rhcos")),
+    "another prefix in its name": (image(), SEEN._replace(name=f"coreos-{BUILD}-copy")),
 }
 
 
 @pytest.mark.parametrize(("listed", "seen"), DELETED.values(), ids=DELETED)
 def test_image_may_be_deleted(listed: Image, seen: CloudImage) -> None:
     assert reason_to_keep(listed, seen, RELEASE) is None
-
-
-@pytest.mark.parametrize(("regions", "kept"), [(["us-east-1"], False), (["eu-west-1"], True), ([], True)], ids=str)
-def test_image_is_kept_if_an_unread_bootimage_may_have_uploaded_it(regions: list[str], kept: bool) -> None:
-    reason = reason_to_keep(image(), SEEN, RELEASE._replace(unread={UNREAD: frozenset(regions)}))
-    assert (reason is not None and UNREAD in reason) == kept
 
 
 def ago(**age: float) -> str:

@@ -177,7 +177,7 @@ def test_image_whose_name_contains_another_build_id_is_kept(world: World, prune:
     image.kind, image.name = "another release's", "rhcos-411.86.202207150124-0"
     run = prune()
     assert run.status == 0
-    assert run.line(image.id, "411.86.202207150124-0")
+    assert run.line("WARNING", image.id, "411.86.202207150124-0")
 
 
 def test_image_that_no_build_lists_is_left_alone(world: World, prune: Prune) -> None:
@@ -187,16 +187,20 @@ def test_image_that_no_build_lists_is_left_alone(world: World, prune: Prune) -> 
     assert unknown.tags == {}
 
 
-def test_image_is_kept_if_a_young_build_whose_meta_json_cannot_be_read_may_list_it(world: World, prune: Prune) -> None:
-    image = world.images_of(PRIVATE_BUILD)[0]
-    image.kind = "young build"
+def test_image_of_a_young_build_whose_meta_json_cannot_be_read_is_kept_though_another_build_lists_it(
+    world: World, prune: Prune
+) -> None:
     young = days_ago(3)
+    image = world.images_of(PRIVATE_BUILD)[0]
+    image.kind, image.name = "young build", f"rhcos-{young}"
     world.add_build(young)
     world.metas[meta_path(young)]["aliyun"] = [{"name": image.region, "id": image.id}]
     prune.faults.answers[meta_url(young)] = Answer(404)
     run = prune()
     assert run.status == 1
     assert run.line(f"build {young} is skipped")
+    assert run.line(image.id, "is kept", young)
+    assert world.listed("to be pruned") == []
 
 
 def test_message_with_a_character_that_stdout_cannot_encode_loses_no_outcome(world: World, prune: Prune) -> None:

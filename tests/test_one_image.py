@@ -59,7 +59,7 @@ def test_image_that_a_bootimage_build_lists_is_kept(
 def test_image_in_a_region_that_rhcos_json_omits_is_kept_if_a_bootimage_build_cannot_be_read(
     world: World, prune: Prune, on_record: bool
 ) -> None:
-    image = world.add_build(OLDER, [NEW_REGION], "another release's")[0]
+    image = world.add_build(OLDER, [NEW_REGION], "another release's", name=f"rhcos-{BOOTIMAGE}")[0]
     list_by(world, BOOTIMAGE, image)
     prune.faults.answers[meta_url(BOOTIMAGE)] = Answer(403)
     if on_record:

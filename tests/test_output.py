@@ -77,7 +77,7 @@ def test_summary(world: World, prune: Prune) -> None:
     prune.write_record({"410.84.202206021115-0": []})
     prune.faults.refusals["DeleteImage", image_id(PUBLIC_BUILD, "us-east-1")] = Refused(403, "ImageUsingByInstance")
     run = prune()
-    summary = [line.partition(" ")[2].strip() for line in run.output.splitlines()[-9:-1]]
+    summary = [line.partition(" ")[2].strip() for line in run.output.splitlines()[-10:-1]]
     assert summary == [
         "images deleted: 2",
         "images already gone: 1",
@@ -85,6 +85,7 @@ def test_summary(world: World, prune: Prune) -> None:
         "1 pinned by its tag bootimage=true)",
         "images missing, though bootimages: 1",
         "images failed: 1",
+        "snapshots left, still billed: 2 (the log names them)",
         "not pruned in us-east-1: 1 ImageUsingByInstance",
         f"record: {run.folder / 'deleted_images.json'}",
         "some images were not pruned: fix the errors above and run the same command again",
@@ -117,6 +118,7 @@ def test_plan(world: World, prune: Prune) -> None:
         "total                    4                2           4               3",
     ]
     assert "images to delete: 4" in lines
+    assert "snapshots left, still billed: 4 (unless --delete-snapshots is given)" in lines
     assert sum("would be tagged bootimage=false" in line for line in lines) == 4
 
 

@@ -1,5 +1,6 @@
 """The README says what is so."""
 
+import os
 import re
 import subprocess
 import sys
@@ -39,3 +40,9 @@ def test_ci_runs_the_test_command() -> None:
     commands = [line for line in README.splitlines() if "pytest" in line]
     assert len(commands) == 1
     assert "grep -m 1 'pytest' README.md" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_program_can_be_called_by_its_name() -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(["./main.py", "--help"], cwd=ROOT, env={"PATH": path}, capture_output=True, check=True)
+    assert done.stdout.startswith(b"usage: main.py")

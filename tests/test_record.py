@@ -5,14 +5,19 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import MAIN, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune
+from harness import MAIN, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, Run
 from proxy import Sandbox
 from world import World, image_id
+
+import main
 
 OTHER_BUILD = "411.86.202207160000-0"
 
@@ -173,3 +178,96 @@ def test_nested_entry_is_refused(world: World, prune: Prune) -> None:
     assert run.status == 1
     assert run.line("ERROR", "is not a record", PRIVATE_BUILD, "nested")
     assert_nothing_changed(world)
+
+
+# A record that cannot be replaced, although root may write to it: mounts and sticky folders
+
+
+def run_prefixed(prune: Prune, prefix: list[str], *args: str) -> Run:
+    """Run main.py by way of another command."""
+    with Sandbox(prune.world, prune.faults) as sandbox:
+        done = subprocess.run(
+            [*prefix, sys.executable, str(MAIN), *args, "4.10"],
+            cwd=prune.folder,
+            env=sandbox.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    return Run(done.returncode, done.stdout, prune.folder, sandbox)
+
+
+def works(*command: str) -> bool:
+    return bool(shutil.which(command[0])) and subprocess.run(command, capture_output=True).returncode == 0
+
+
+MOUNT = [
+    "unshare",
+    "--mount",
+    "bash",
+    "-c",
+    'mount --bind deleted_images.json deleted_images.json && exec "$@"',
+    "bash",
+]
+WITHOUT_FOWNER = ["setpriv", "--bounding-set=-fowner", "--inh-caps=-fowner"]
+
+
+@pytest.mark.skipif(
+    not works("unshare", "--mount", "mount", "--bind", "/tmp", "/tmp"), reason="needs the right to mount"
+)
+def test_record_that_is_mounted_as_a_single_file_is_refused(world: World, prune: Prune) -> None:
+    prune.write_record({})
+    run = run_prefixed(prune, MOUNT)
+    assert run.status == 1
+    assert run.line("ERROR", "cannot be replaced", "mount its folder instead", "nothing was changed")
+    assert_nothing_changed(world)
+    dry_run = run_prefixed(prune, MOUNT, "--dry-run")
+    assert dry_run.status == 0
+    assert dry_run.line("WARNING", "cannot be replaced", "mount its folder instead")
+
+
+@pytest.mark.skipif(not works(*WITHOUT_FOWNER, "true"), reason="needs the right to give up a capability")
+def test_record_of_another_user_in_a_sticky_folder_is_refused(world: World, prune: Prune) -> None:
+    path = prune.write_record({})
+    os.chown(path, 1234, -1)
+    os.chown(prune.folder, 1235, -1)
+    prune.folder.chmod(0o1777)
+    run = run_prefixed(prune, WITHOUT_FOWNER)
+    assert run.status == 1
+    assert run.line("ERROR", f"the record {path} cannot be replaced", "not permitted", "nothing was changed")
+    assert_nothing_changed(world)
+
+
+@pytest.fixture
+def shared_folder() -> Iterator[Path]:
+    """A folder that every user may enter."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o1777)
+        yield Path(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs the right to become another user")
+@pytest.mark.parametrize(
+    ("owner", "mode", "protected"),
+    [(1235, 0o1777, True), (1234, 0o1777, False), (1235, 0o777, False), (None, 0o1777, False)],
+    ids=["another user's", "own", "folder is not sticky", "no record yet"],
+)
+def test_dry_run_can_tell_whether_a_sticky_folder_protects_the_record(
+    shared_folder: Path, owner: int | None, mode: int, protected: bool
+) -> None:
+    path = shared_folder / "deleted_images.json"
+    if owner:
+        path.touch()
+        os.chown(path, owner, -1)
+    shared_folder.chmod(mode)
+    os.seteuid(1234)
+    try:
+        assert main.is_protected(str(path)) == protected
+    finally:
+        os.seteuid(0)
+
+
+def test_dry_run_warns_of_a_missing_folder(prune: Prune) -> None:
+    run = prune("--dry-run", "--filename", "missing/record.json", "4.10")
+    assert run.status == 0
+    assert run.line("WARNING", "cannot be replaced", "its folder does not exist")

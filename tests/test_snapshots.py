@@ -45,6 +45,7 @@ def test_snapshots_behind_deleted_images_are_deleted_and_no_others(world: World,
     assert run.status == 0
     assert snapshots_left(world) == kept_images(world)
     assert run.line("snapshots deleted: 7")
+    assert "still billed" not in run.output
     assert len(run.calls("ecs", "DeleteSnapshot")) == 7
 
 
