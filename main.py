@@ -31,8 +31,8 @@ import sys
 SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 if __name__ == "__main__":
-    # The imports below take a quarter of a second. A signal then ends the process quietly, also if it is process 1 of a
-    # container, which the kernel spares a signal that it does not handle. What nohup ignores stays ignored.
+    # The imports below take a quarter of a second. A signal then ends the process quietly, even as process 1 of a
+    # container, to which the kernel delivers no signal that it does not handle. What nohup ignores stays ignored.
     for each in SIGNALS:
         if signal.getsignal(each) != signal.SIG_IGN:
             signal.signal(each, lambda signum, _: os._exit(128 + signum))
@@ -119,7 +119,7 @@ MOST_REGIONS = 40  # more than Alibaba Cloud has
 DESCRIBE_LIMIT = 100  # DescribeImages and DescribeSnapshots: the largest PageSize
 TAG_LIMIT = 50  # TagResources: the most ResourceIds
 
-# No change rests on a look at the image that is older: somebody may have pinned it since.
+# Do not act on a look at an image that is older than this: somebody may have pinned the image since.
 LOOK_SECONDS = 60
 
 CONNECT_TIMEOUT = 10  # seconds
@@ -267,9 +267,9 @@ class Result(Enum):
     TO_DELETE = "to delete"
     DELETED = "deleted"
     GONE = "already gone"
-    CLOSED = "gone with their region, which is closed"
+    CLOSED = "gone with a closed region"
     KEPT = "kept"
-    MISSING = "missing, though bootimages"
+    MISSING = "missing although they are bootimages"
     LEFT = "left"  # neither seen nor shown to be gone
     FAILED = "failed"
     WAITING = "waiting for the next run"  # not touched, because the region or an operation there was given up
@@ -587,7 +587,7 @@ class CaBundle(NamedTuple):
 
 
 def read_environment() -> Environment:
-    """Refuse what would fail later; no message contains a value."""
+    """Read and check the environment variables; no message contains a value."""
     check_proxies()
     return Environment(
         key_id=read_secret("ALIYUN_ACCESS_KEY_ID", required=True),
@@ -778,10 +778,7 @@ class Ecs:
         self.client.session = new_session(self.ca, pool_maxsize=REGION_WORKERS + 1)
 
     def look(self, ids: Sequence[str]) -> Look:
-        """Look at up to 99 images.
-
-        The answer is not limited to the account's own images: they must be told from those of other accounts.
-        """
+        """Look at up to 99 images. The answer may list images of other accounts, too: see CloudImage.own."""
         asked = [*ids, self.witness] if self.witness else ids
         images, total, at = self.describe(ImageId=",".join(dict.fromkeys(asked)))
         if total != len(images):
@@ -789,7 +786,7 @@ class Ecs:
         return Look(images, self.outcome_of_absence(images), at)
 
     def outcome_of_absence(self, images: dict[str, CloudImage]) -> Outcome:
-        """What it means that an answer which lists these images does not list another one."""
+        """The outcome for an image that an answer does not list, judged by the images that it does list."""
         own = {id for id, image in images.items() if image.own}
         if self.witness in own or (own and not self.has_bootimages and not self.witness):
             return Outcome(Result.GONE)
@@ -1224,7 +1221,7 @@ def fetch_listing(web: Web, directory: str) -> dict[str, list[str]]:
 
 
 def reason_to_skip(build: str, release: str, record: Collection[str] = ()) -> str | None:
-    """Why the images of a build are not put up for deletion, or None."""
+    """Why the images of a build are not considered for deletion, or None."""
     built = built_at(build)
     if built is None:
         return NO_DATE
@@ -1241,7 +1238,7 @@ def reason_to_skip(build: str, release: str, record: Collection[str] = ()) -> st
 def find_uploads(web: Web, builds: dict[str, list[str]], release: Release) -> tuple[dict[str, list[Image]], list[str]]:
     """Find the images that each build uploaded.
 
-    Also returns the builds one of whose meta.json could not be read, apart from those that no later run will prune.
+    Also returns the builds that could not be read completely, except those that no run will ever prune.
     """
     uploads: dict[str, list[Image]] = {}
     unread = []
@@ -1474,7 +1471,7 @@ def group_by_region(resources: Iterable[AnyResource]) -> dict[str, list[AnyResou
 
 
 def log_outcome(resource: Resource, outcome: Outcome) -> None:
-    """Log what was decided or done without a call of its own; WAITING is logged once for the region."""
+    """Log an outcome that needed no change in the cloud; WAITING is logged once for the region."""
     if outcome.result is Result.GONE:
         image_log.info("%s is already gone", resource)
     elif outcome.result is Result.MISSING:
@@ -1583,11 +1580,12 @@ def prune_regions(regions: dict[str, Ecs], plan: Outcomes, release: Release) -> 
 def log_region(region: str, outcomes: Outcomes, started: float) -> None:
     """Log the end of a region; `started` is of the monotonic clock."""
     log_waiting(region, outcomes)
-    results = Counter(outcome.result for resource, outcome in outcomes.items() if isinstance(resource, Image))
-    failed = results[Result.FAILED] + results[Result.WAITING]
+    deleted = Counter(kind_of(resource) for resource, outcome in outcomes.items() if outcome.result is Result.DELETED)
+    failed = sum(outcome.result in (Result.FAILED, Result.WAITING) for outcome in outcomes.values())
+    snapshots = f", {deleted['snapshots']:,} snapshots deleted" if deleted["snapshots"] else ""
     seconds = time.monotonic() - started
     duration = f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"
-    log.info("%s: %s deleted, %s failed, %s", region, f"{results[Result.DELETED]:,}", f"{failed:,}", duration)
+    log.info("%s: %s deleted%s, %s failed, %s", region, f"{deleted['images']:,}", snapshots, f"{failed:,}", duration)
 
 
 def is_changed(outcome: Outcome) -> bool:
@@ -1668,7 +1666,7 @@ def delete_images(ecs: Ecs, images: Sequence[Image], look: Look, outcomes: Outco
 
 
 def mark_rest(ecs: Ecs, behind: Sequence[tuple[Image, str]], outcomes: Outcomes) -> None:
-    """Mark the snapshots behind images that are gone without this run's doing; adds the outcome if that fails."""
+    """Mark the snapshots behind images that somebody else deleted meanwhile; adds the outcome if that fails."""
     failures: Outcomes = {}
     unmarked = [(image, id) for image, id in behind if Snapshot(ecs.region, id) not in ecs.marked]
     tag_all(ecs, unmarked, "false", failures, resource="snapshot")
@@ -1688,8 +1686,8 @@ def tag_all(
 ) -> None:
     """Tag images, or the snapshots behind images, `bootimage=value`; each ID comes with its image.
 
-    Adds the outcome of the images for which that failed. One ID that cannot be tagged fails the call for the up to 49
-    beside it: it is found by halving.
+    Adds the outcome of the images for which that failed. One ID that cannot be tagged fails the call for the whole
+    batch: it is found by halving the batch.
     """
     pending = deque(batches(ids, TAG_LIMIT))
     while pending:
@@ -2004,7 +2002,7 @@ def file_error(error: OSError) -> str:
     """Why a file cannot be used, and what to do."""
     if error.errno == errno.ENOENT:
         return "its folder does not exist; create it, or give another path"
-    if error.errno == errno.EBUSY:
+    if error.errno in (errno.EBUSY, errno.EROFS):
         return f"{error.strerror}; if it is mounted into a container as a single file, mount its folder instead"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{error.strerror}; free some space, or give another path"

@@ -83,7 +83,7 @@ def test_summary(world: World, prune: Prune) -> None:
         "images already gone: 1",
         "images kept: 7 (3 bootimage, 2 build younger than 30 days, 1 not the account's own, "
         "1 pinned by its tag bootimage=true)",
-        "images missing, though bootimages: 1",
+        "images missing although they are bootimages: 1",
         "images failed: 1",
         "snapshots left, still billed: 2 (the log names them)",
         "not pruned in us-east-1: 1 ImageUsingByInstance",

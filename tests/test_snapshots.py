@@ -44,7 +44,8 @@ def test_snapshots_behind_deleted_images_are_deleted_and_no_others(world: World,
     run = prune(*ARGS)
     assert run.status == 0
     assert snapshots_left(world) == kept_images(world)
-    assert run.line("snapshots deleted: 7")
+    assert run.line("INFO    snapshots deleted: 7")
+    assert run.line("us-east-1: 3 deleted, 5 snapshots deleted, 0 failed, ")
     assert "still billed" not in run.output
     assert len(run.calls("ecs", "DeleteSnapshot")) == 7
 
@@ -91,7 +92,7 @@ def test_snapshot_that_is_gone_is_success(world: World, prune: Prune) -> None:
     prune.faults.ecs.append(EcsFault("DeleteSnapshot", calls={1}, answer=gone))
     run = prune(*ARGS)
     assert run.status == 0
-    assert run.line("snapshots deleted: 4")
+    assert run.line("INFO    snapshots deleted: 4")
 
 
 def test_answer_that_was_lost_after_the_snapshot_was_deleted(world: World, prune: Prune) -> None:

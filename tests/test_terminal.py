@@ -77,7 +77,7 @@ def test_terminal_shows_plan_regions_and_summary_but_no_line_for_each_image(prun
     lines = screen.lines()
     image = image_id(PUBLIC_BUILD, "us-east-1")
     assert any("us-east-1                2                1           2               0" in line for line in lines)
-    assert "INFO    us-east-1: 2 deleted, 0 failed, 0 s" in lines
+    assert any(re.fullmatch(r"INFO    us-east-1: 2 deleted, 0 failed, \d+ s", line) for line in lines)
     assert "INFO    images deleted: 4" in lines
     assert image not in screen.text
     assert f"{image} ({PUBLIC_BUILD}) deleted" in (prune.folder / "aliyun_pruner.log").read_text()
