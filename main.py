@@ -2297,5 +2297,16 @@ def watch(work: Future[int]) -> None:
     show_status("")
 
 
+def close_stdout() -> None:
+    """A reader that has gone, as in `./main.py 4.10 | head`, must not change the exit status, as Python 3.14 would."""
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_status = main()
+    close_stdout()
+    sys.exit(exit_status)
