@@ -39,7 +39,7 @@ def test_progress_shows_done_total_failures_and_the_time_left(world: World, prun
     done = [int(match[1]) for match in matches]
     assert len(matches) >= 3
     assert done == sorted(done)
-    assert done[-1] > done[0]
+    assert done[-1] > 4  # the bootimages are done first
     assert matches[-1][2] == "1"
     assert matches[-1][3] != "unknown"
 
