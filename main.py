@@ -89,6 +89,7 @@ INSTALLER_API = "https://api.github.com/repos/openshift/installer"
 INSTALLER_RAW = "https://raw.githubusercontent.com/openshift/installer"
 STREAM_METADATA = "data/data/coreos/rhcos.json"
 STORE = "https://rhcos.mirror.openshift.com/art/storage"
+COMMITS_PER_PAGE = 100  # the most that GitHub sends
 
 # The directories of the store in which the builds of 4.10 to 4.18 were made, by `urls.rhcos_release_base` in the
 # group.yml of openshift-eng/ocp-build-data. Each release has some of them, and rhcos.json does not name them all.
@@ -359,6 +360,7 @@ class Progress:
     def advance(self, count: int = 1) -> None:
         with self.lock:
             self.done += count
+            self.total = max(self.total, self.done)  # A sweep may find more snapshots than were planned.
 
     def fail(self) -> None:
         with self.lock:
@@ -465,7 +467,9 @@ def is_of_release(build: str, release: str) -> bool:
 
 
 def one_line(text: object) -> str:
-    line = redact(" ".join(str(text).split()))
+    """Foreign text for a message: redacted, cut, and without line breaks and control characters."""
+    words = " ".join(str(text).split())
+    line = redact("".join(char if char.isprintable() else ascii(char)[1:-1] for char in words))
     return line if len(line) <= 300 else f"{line[:300]}..."
 
 
@@ -488,6 +492,22 @@ def find_secrets() -> Iterator[tuple[str, str]]:
             if len(secret) >= SHORTEST_SECRET:
                 yield secret, name
                 yield unquote(secret), name
+
+
+class LogFile(logging.FileHandler):
+    """The log file; `error` is why a line could not be written to it."""
+
+    error = ""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        self.error = self.error or one_line(sys.exc_info()[1])
+
+
+def check_log() -> None:
+    """Raise GivenUpError if a line is missing in the log file: what a change leaves behind would be known nowhere."""
+    for handler in log.handlers:
+        if isinstance(handler, LogFile) and handler.error:
+            raise GivenUpError(f"the log cannot be written: {handler.error}")
 
 
 # Services
@@ -758,6 +778,7 @@ class Ecs:
     def __init__(self, region: str, environment: Environment, delete_snapshots: bool = False) -> None:
         self.region = region
         self.marked: set[Snapshot] = set()  # that this run has tagged `bootimage=false`
+        self.not_found: set[tuple[Image, str]] = set()  # what a TagResources call did not find, with the image
         self.delete_snapshots = delete_snapshots  # whether the snapshots behind deleted images are deleted, too
         # Every region has an endpoint of this name; the SDK would ask another service for those that it does not know.
         self.host = f"ecs.{region}.aliyuncs.com"
@@ -783,6 +804,8 @@ class Ecs:
         images, total, at = self.describe(ImageId=",".join(dict.fromkeys(asked)))
         if total != len(images):
             raise EcsError(f"DescribeImages listed {len(images)} images of {total}")
+        if at.age() > LOOK_SECONDS:
+            raise EcsError(f"DescribeImages took more than {LOOK_SECONDS} seconds to answer")
         return Look(images, self.outcome_of_absence(images), at)
 
     def outcome_of_absence(self, images: dict[str, CloudImage]) -> Outcome:
@@ -823,6 +846,8 @@ class Ecs:
             self.call(DeleteImageRequest, look, ImageId=id)
         except EcsError as error:
             return error.code == "InvalidImageId.NotFound"
+        except OutdatedError:
+            pass  # The next check asks again.
         return False
 
     def marked_snapshots(self) -> list[Snapshot]:
@@ -859,22 +884,23 @@ class Ecs:
 
     def delete_snapshot(self, id: str, look: Look) -> None:
         """Delete a snapshot; one that is gone already is success. Never by Force."""
-        self.change(DeleteSnapshotRequest, look, "InvalidSnapshotId.NotFound", SnapshotId=id)
+        self.change(DeleteSnapshotRequest, look, ["InvalidSnapshotId.NotFound"], SnapshotId=id)
 
     def make_private(self, id: str, look: Look) -> None:
-        """Unpublish a community image; one that is private already is success."""
-        self.change(ModifyImageSharePermissionRequest, look, "Image.NotPublic", ImageId=id, IsPublic="false")
+        """Unpublish a community image; one that is private or gone already is success."""
+        done_already = ["Image.NotPublic", "InvalidImageId.NotFound"]
+        self.change(ModifyImageSharePermissionRequest, look, done_already, ImageId=id, IsPublic="false")
 
     def delete(self, id: str, look: Look) -> None:
         """Delete a private image; one that is gone already is success. Never by Force."""
-        self.change(DeleteImageRequest, look, "InvalidImageId.NotFound", ImageId=id)
+        self.change(DeleteImageRequest, look, ["InvalidImageId.NotFound"], ImageId=id)
 
-    def change(self, request_type: type[Any], look: Look, done_already: str, **parameters: Any) -> None:
-        """Call an operation; the error code that says that there is nothing left to do is success."""
+    def change(self, request_type: type[Any], look: Look, done_already: Sequence[str], **parameters: Any) -> None:
+        """Call an operation; an error code that says that there is nothing left to do is success."""
         try:
             self.call(request_type, look, **parameters)
         except EcsError as error:
-            if error.code != done_already:
+            if error.code not in done_already:
                 raise
 
     def check(self) -> None:
@@ -894,6 +920,7 @@ class Ecs:
             operation.check()
             if look is not None:
                 self.check()
+                check_log()
                 if look.at.age() > LOOK_SECONDS:
                     raise OutdatedError("the look at the image is too old")
             sent = Instant.now()
@@ -939,7 +966,7 @@ class Ecs:
 
     def parse_failure(self, operation: str, error: Exception) -> EcsError:
         if isinstance(error, ServerException):
-            code, status = str(error.get_error_code()), error.get_http_status()
+            code, status = one_line(error.get_error_code()), error.get_http_status()
             message = f"{operation}: {code} (HTTP status {status}, {one_line(error.get_error_msg())})"
             if "Throttling" in code:
                 return ThrottledError(message, code)
@@ -1024,7 +1051,7 @@ def list_commits(web: Web, release: str) -> list[str]:
     https://docs.github.com/rest/commits/commits#list-commits
     """
     progress.begin("branches listed", 1)
-    url = f"{INSTALLER_API}/commits?sha=release-{release}&path={STREAM_METADATA}&per_page=100"
+    url = f"{INSTALLER_API}/commits?sha=release-{release}&path={STREAM_METADATA}&per_page={COMMITS_PER_PAGE}"
     missing = f"openshift/installer has no branch release-{release}: check the release"
     commits = []
     for page in fetch_pages(web, url, missing):
@@ -1038,8 +1065,11 @@ def list_commits(web: Web, release: str) -> list[str]:
 
 
 def fetch_pages(web: Web, url: str, missing: str) -> Iterator[Any]:
-    """Yield the pages of a GitHub API result, which are linked by their `Link` header; `missing` explains a 404."""
-    fetched = set()
+    """Yield the pages of a GitHub API result; `missing` explains a 404.
+
+    Pages are linked by their `Link` header. A full page is not taken for the last one because it lacks that.
+    """
+    first, fetched, pages = url, set(), []
     while url:
         if url in fetched:
             raise Refusal(f"{url}: GitHub's pages link in a loop; try again later")
@@ -1050,8 +1080,13 @@ def fetch_pages(web: Web, url: str, missing: str) -> Iterator[Any]:
             page = parse_json(response.content)
         except (OutsideError, ValueError) as error:
             raise Refusal(f"GitHub's answer could not be read: {error}; try again later") from None
+        if page and page in pages:
+            raise Refusal(f"{url}: GitHub sends the same page again; try again later")
+        pages.append(page)
         yield page
         url = response.links.get("next", {}).get("url", "")
+        if not url and isinstance(page, list) and len(page) >= COMMITS_PER_PAGE:
+            url = f"{first}&page={len(pages) + 1}"
 
 
 def refuse_github_errors(response: requests.Response, missing: str) -> None:
@@ -1601,6 +1636,8 @@ def prune_region(ecs: Ecs, resources: Sequence[Resource], plan: Outcomes, releas
     images = [resource for resource in resources if isinstance(resource, Image)]
     bootimages = [image for image in images if plan[image].reason == BOOTIMAGE]
     to_delete = [image for image in images if plan[image].result is Result.TO_DELETE]
+    # In another order each time: several images in a row that always fail must not end every run at the same place.
+    random.shuffle(to_delete)
     tag_all(ecs, [(image, image.id) for image in bootimages], "true", outcomes)
     progress.advance(len(bootimages) - len(outcomes))
     with ThreadPoolExecutor(REGION_WORKERS) as pool:
@@ -1687,7 +1724,7 @@ def tag_all(
     """Tag images, or the snapshots behind images, `bootimage=value`; each ID comes with its image.
 
     Adds the outcome of the images for which that failed. One ID that cannot be tagged fails the call for the whole
-    batch: it is found by halving the batch.
+    batch, so its IDs are then tagged one by one.
     """
     pending = deque(batches(ids, TAG_LIMIT))
     while pending:
@@ -1698,7 +1735,10 @@ def tag_all(
             raise
         except OutsideError as error:
             if len(batch) > 1 and not isinstance(error, (DeniedError, GivenUpError)):
-                pending.extend(batches(batch, (len(batch) + 1) // 2))
+                pending.extend(batches(batch, 1))
+            elif look and is_not_found(error) and not ecs.not_found.issuperset(batch):
+                ecs.not_found.update(batch)
+                raise OutdatedError("an image of this look is gone, perhaps") from None
             else:
                 failed = dict.fromkeys(image for image, _ in batch if image not in outcomes)
                 outcomes.update((image, log_failed(image, error)) for image in failed)
@@ -1708,6 +1748,10 @@ def tag_all(
                 ecs.marked.update(Snapshot(ecs.region, id) for _, id in batch)
             for image, id in batch:
                 image_log.info("%s tagged bootimage=%s", image if id == image.id else Snapshot(image.region, id), value)
+
+
+def is_not_found(error: OutsideError) -> bool:
+    return isinstance(error, EcsError) and error.code.endswith(".NotFound")
 
 
 def delete_image(ecs: Ecs, image: Image, look: Look) -> Outcome | None:
@@ -1769,40 +1813,35 @@ def check_deletions(ecs: Ecs, images: Sequence[Image]) -> Outcomes:
 
 
 def sweep_snapshots(
-    ecs: Ecs, marked: Sequence[Snapshot], planned: Sequence[Snapshot], outcomes: Outcomes, pool: ThreadPoolExecutor
+    ecs: Ecs, behind: Sequence[Snapshot], planned: Sequence[Snapshot], outcomes: Outcomes, pool: ThreadPoolExecutor
 ) -> None:
-    """Delete the snapshots that are tagged `bootimage=false`, by this run (`marked`) or by one that was interrupted."""
+    """Delete the snapshots behind deleted images, and those that an interrupted run has left marked."""
     try:
-        for batch in batches(find_marked(ecs, marked, outcomes), DESCRIBE_LIMIT):
+        for batch in batches(find_marked(ecs, behind), DESCRIBE_LIMIT):
             pending = list(batch)
             while pending:
                 listed, look = ecs.look_at_snapshots(pending)
-                still_marked = [snapshot for snapshot in pending if listed.get(snapshot)]
-                deletions = pool.map(partial(delete_snapshot, ecs, look), still_marked)
-                outcomes.update((key, outcome) for key, outcome in zip(still_marked, deletions) if outcome is not None)
-                for snapshot in set(pending).difference(still_marked):
-                    outcomes[snapshot] = Outcome(Result.KEPT, UNMARKED) if snapshot in listed else not_listed(ecs)
-                pending = [snapshot for snapshot in still_marked if snapshot not in outcomes]
+                unmarked = [snapshot for snapshot in pending if not listed.get(snapshot, True)]
+                outcomes.update((snapshot, Outcome(Result.KEPT, UNMARKED)) for snapshot in unmarked)
+                # One that is not listed has perhaps been deleted by another run: DeleteSnapshot says so.
+                to_delete = [snapshot for snapshot in pending if snapshot not in unmarked]
+                deletions = pool.map(partial(delete_snapshot, ecs, look), to_delete)
+                outcomes.update((key, outcome) for key, outcome in zip(to_delete, deletions) if outcome is not None)
+                pending = [snapshot for snapshot in to_delete if snapshot not in outcomes]
     except OutsideError as error:
-        left = [snapshot for snapshot in dict.fromkeys([*marked, *planned]) if snapshot not in outcomes]
+        left = [snapshot for snapshot in dict.fromkeys([*behind, *planned]) if snapshot not in outcomes]
         outcomes.update((snapshot, log_failed(snapshot, error)) for snapshot in left)
 
 
-def find_marked(ecs: Ecs, marked: Sequence[Snapshot], outcomes: Outcomes) -> list[Snapshot]:
-    """Find all marked snapshots; adds the outcome of those that this run has marked, but that are not listed."""
+def find_marked(ecs: Ecs, behind: Sequence[Snapshot]) -> list[Snapshot]:
+    """Find all marked snapshots; those behind deleted images that this run marked are included, listed or not."""
+    expected = ecs.marked.intersection(behind)
     for seconds in TAG_PAUSES:
         time.sleep(seconds)
         found = ecs.marked_snapshots()
-        missing = set(marked).difference(found)
-        if not missing:
+        if expected <= set(found):
             break
-    outcomes.update((snapshot, not_listed(ecs)) for snapshot in missing)
-    return found
-
-
-def not_listed(ecs: Ecs) -> Outcome:
-    reason = f"marked, but not listed: check that the key's policy grants ecs:DescribeSnapshots in {ecs.region}"
-    return Outcome(Result.WAITING, reason)
+    return list(dict.fromkeys([*found, *expected]))
 
 
 def delete_snapshot(ecs: Ecs, look: Look, snapshot: Snapshot) -> Outcome | None:
@@ -2100,15 +2139,6 @@ def format_counts(counts: Counter[str]) -> str:
 class RedactingFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return redact(super().format(record))
-
-
-class LogFile(logging.FileHandler):
-    """The log file; `error` is why a line could not be written to it."""
-
-    error = ""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        self.error = self.error or one_line(sys.exc_info()[1])
 
 
 class Terminal(logging.Handler):

@@ -91,6 +91,7 @@ class Faults:
     dead_hosts: set[str] = field(default_factory=set)  # refused by the proxy
     latency: dict[str, float] = field(default_factory=dict)  # seconds; see latency_of_call and latency_of_connection
     calls_a_minute: int | None = None  # for each region and operation; more are throttled until the next minute
+    links: dict[str, str] | None = None  # sent by GitHub instead of the Link header
     github_budget: int | None = None  # API calls that are left in this hour
     listing_lag: float = 0.0  # seconds that a deleted image stays listed
     lose_first_answer: set[str] = field(default_factory=set)  # of these operations; they are carried out

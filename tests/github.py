@@ -42,6 +42,7 @@ class GitHubService:
             return Answer(404, {"message": f"No commit found for SHA: {branch}"})
         size = min(int(query.get("per_page", 30)), 100)
         commits, headers = one_page(self.world.branches[branch], size, COMMITS_PATH, query)
+        headers = headers if self.faults.links is None else self.faults.links
         return Answer(200, [{"sha": commit} for commit in commits], headers)
 
     def show_commit(self, path: str, query: dict[str, str]) -> Answer:

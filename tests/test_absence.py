@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Container
+from datetime import datetime
 
 import pytest
 from faults import NO_IMAGES, REQUEST_ID, Answer, EcsFault, Faults
@@ -15,8 +16,10 @@ from world import (
     STREAM_METADATA,
     World,
     commit_url,
+    commits_url,
     image_id,
     meta_url,
+    rhcos_json,
     version_url,
 )
 
@@ -167,6 +170,16 @@ def test_last_images_in_a_region_without_bootimages_are_confirmed_to_be_gone(wor
     assert all(recorded(run)[image.id] for image in images)
 
 
+def test_many_last_images_in_a_slow_region_without_bootimages_are_confirmed(world: World, prune: Prune) -> None:
+    world.add_builds_around(70, [NEW_REGION], datetime(2022, 2, 1), empty=1000)
+    prune.faults.latency[NEW_REGION] = 0.04
+    prune.clock_speed = 30
+    run = prune()
+    assert run.status == 0
+    assert world.listed("to be pruned") == []
+    assert all(recorded(run).values())
+
+
 def test_last_image_in_a_region_without_bootimages_that_stays_hidden_is_not_recorded_as_deleted(
     world: World, prune: Prune
 ) -> None:
@@ -291,6 +304,28 @@ def test_commits_are_looked_up_only_for_versions_that_answered_404(world: World,
     commit = world.add_commit()
     run = prune()
     assert [call.what.rpartition("/")[2] for call in run.calls("github", "/commits/")] == [commit]
+
+
+@pytest.mark.parametrize("link", ["", f'<{commits_url()}?page=1>; rel="first"'], ids=["no Link", "no next page in it"])
+@pytest.mark.parametrize("newer", [98, 150], ids=["a hundred commits", "more than a hundred"])
+def test_full_page_of_commits_is_not_taken_for_the_last_one(world: World, prune: Prune, newer: int, link: str) -> None:
+    """The oldest commits alone name the first bootimage."""
+    for _ in range(newer - 1):
+        world.add_commit(rhcos_json(BOOTIMAGE, REGIONS, world.directory))
+    world.branches["release-4.10"].remove(world.branches["release-4.10"][-1])
+    assert len(world.branches["release-4.10"]) in (99, 151)
+    world.branches["release-4.10"] += [world.add_commit(rhcos_json(None, (), ""), branch="other")]
+    prune.faults.links = {"Link": link} if link else {}
+    run = prune()
+    assert run.status == 0
+    assert all(image.tags == {"bootimage": "true"} for image in world.images_of(OLD_BOOTIMAGE))
+    assert len(run.calls("github", "/commits")) == 2
+
+
+def test_page_of_commits_that_comes_again_and_again_is_refused(world: World, prune: Prune) -> None:
+    commits = [{"sha": world.branches["release-4.10"][0]}] * 100
+    prune.faults.answers[commits_url()] = Answer(200, commits)
+    assert_refused(prune, "the same page again", "try again later")
 
 
 # meta.json

@@ -1,5 +1,7 @@
 """What keeps some images from being pruned: the rest is pruned, and the next run finishes the job."""
 
+from datetime import datetime
+
 import pytest
 from faults import Answer, Faults, Refused
 from harness import BOOTIMAGE, PUBLIC_BUILD, REGIONS, Prune, Run
@@ -187,3 +189,15 @@ def test_listing_that_is_not_complete_is_not_taken_for_deletions(world: World, p
 def test_failures_of_a_dry_run(prune: Prune) -> None:
     prune.faults.answers[meta_url(PUBLIC_BUILD)] = Answer(403)
     assert prune("--dry-run", "4.10").status == 1
+
+
+def test_images_in_a_row_that_always_fail_do_not_end_every_run_at_the_same_place(world: World, prune: Prune) -> None:
+    world.add_builds_around(60, ["us-east-1"], datetime(2022, 2, 1), empty=1000)
+    images = sorted((i for i in world.listed("to be pruned") if i.region == "us-east-1"), key=lambda i: i.build)
+    failing = {image.id for image in images[-9:]}
+    for id in failing:
+        prune.faults.refusals["DeleteImage", id] = Refused(500, "InternalError")
+    prune.clock_speed = 60
+    for _ in range(3):
+        prune()
+    assert {image.id for image in world.listed("to be pruned")} == failing

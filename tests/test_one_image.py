@@ -252,15 +252,20 @@ def test_image_that_is_pinned_while_an_operation_is_throttled_is_kept(
 
 
 def test_no_deletion_rests_on_a_look_that_is_older_than_a_minute(world: World, prune: Prune) -> None:
-    images = [world.add_build(f"410.84.2022021{n // 10}0{n % 10}00-0", ["us-east-1"])[0] for n in range(30)]
+    for n in range(30):
+        world.add_build(f"410.84.2022021{n // 10}0{n % 10}00-0", ["us-east-1"])
     prune.faults.calls_a_minute = 10
     prune.clock_speed = 30
 
-    # The image of the oldest build comes last, after more than a minute.
-    def pin_one_when_throttled(_: Call) -> None:
+    # An image that is not tried before more than a minute has passed.
+    tried: set[str] = set()
+
+    def pin_one_when_throttled(call: Call) -> None:
+        if call.what == "DeleteImage":
+            tried.update(call.ids)
         calls = [n for (_, name, _), n in started.sandbox.ecs.calls_in_minute.items() if name == "DeleteImage"]
         if max(calls, default=0) > 10 and not world.listed("pinned"):
-            pin(images[0])
+            pin(next(image for image in world.listed("to be pruned") if image.id not in tried))
 
     prune.faults.on_call = pin_one_when_throttled
     with prune.started() as started:

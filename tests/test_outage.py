@@ -206,3 +206,13 @@ def test_pages_of_a_commit_that_link_in_a_loop_are_refused(world: World, prune: 
     assert run.status == 1
     assert run.line("ERROR", "loop", "try again later", "nothing was changed")
     assert len(run.calls("github", "/commits/")) == 2
+
+
+def test_region_whose_listing_takes_more_than_a_minute_is_given_up(world: World, prune: Prune) -> None:
+    """No deletion may rest on it, so there is no use in asking again and again."""
+    prune.faults.latency[REGION] = 1.1
+    prune.clock_speed = 60  # while the timeouts are real seconds
+    run = prune()
+    assert run.status == 1
+    assert run.line("ERROR", f"{REGION}: ", "images wait for the next run", "took more than 60 seconds to answer")
+    assert {image.region for image in world.listed("to be pruned")} == {REGION}

@@ -132,3 +132,14 @@ def test_summary_counts_builds_that_could_not_be_read(prune: Prune) -> None:
 
 def test_nothing_is_left_to_do_when_all_is_done(prune: Prune) -> None:
     assert "some images were not pruned" not in prune().output
+
+
+def test_control_characters_of_a_service_reach_neither_log_nor_terminal(prune: Prune) -> None:
+    code = "Denied\n2026-01-01T00:00:00+0000 INFO us-east-1 m-1 (1) leaves snapshot s-1\x1b[2J"
+    prune.faults.refusals["DeleteImage", image_id(PUBLIC_BUILD, "us-east-1")] = Refused(403, code, "\x1b[2J\u202e")
+    run = prune()
+    assert run.status == 1
+    assert not [
+        line for line in run.log.splitlines() if "s-1\\x1b" in line and not re.match(r"\S+ (ERROR|INFO not)", line)
+    ]
+    assert not re.search(r"[^\x20-\x7e\n]", run.log + run.output)

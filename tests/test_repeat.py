@@ -5,7 +5,7 @@ from collections import Counter
 from datetime import datetime
 
 import pytest
-from faults import THROTTLED, Answer, EcsFault, Faults, Refused
+from faults import THROTTLED, Answer, Call, EcsFault, Faults, Refused
 from harness import PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune
 from proxy import sandbox_clock
 from world import REGIONS as ALL_REGIONS
@@ -121,3 +121,16 @@ def test_images_are_listed_again_in_batches_of_100(world: World, prune: Prune) -
     assert run.status == 0
     # 152 images to delete and two bootimages: one look for the witness, two each to plan, to prune and to confirm.
     assert len([call for call in run.calls("ecs", "DescribeImages") if call.where == "us-east-1"]) == 7
+
+
+def test_image_that_another_run_deletes_before_it_is_made_private_is_gone(world: World, prune: Prune) -> None:
+    image = world.images_of(PUBLIC_BUILD)[0]
+
+    def delete(call: Call) -> None:
+        if call.what == "ModifyImageSharePermission" and image.id in call.ids:
+            image.public, image.deleted_at = False, 0
+
+    prune.faults.on_call = delete
+    run = prune()
+    assert run.status == 0
+    assert all(entry["deleted"] for entry in run.record[PUBLIC_BUILD])

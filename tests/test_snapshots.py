@@ -132,14 +132,57 @@ def test_permission_that_is_lacking_is_named_once_per_region(world: World, prune
     assert_next_run_finishes(prune)
 
 
-def test_marked_snapshots_that_are_not_listed_are_a_failure(world: World, prune: Prune) -> None:
+def test_marked_snapshots_that_are_not_listed_are_deleted_by_their_ids(world: World, prune: Prune) -> None:
     hidden = {id for image in world.images_of(PRIVATE_BUILD) for id in image.snapshots}
     prune.faults.ecs.append(EcsFault("DescribeSnapshots", hidden=hidden))
     prune.clock_speed = 20
+    assert prune(*ARGS).status == 0
+    assert snapshots_left(world) == kept_images(world)
+
+
+def test_snapshots_that_another_run_has_swept_are_gone(world: World, prune: Prune) -> None:
+    def sweep(call: Call) -> None:
+        for image in world.images_of(PRIVATE_BUILD):
+            if call.what == "DescribeSnapshots" and not image.listed:
+                world.snapshots_of(image)[0].deleted_at = call.at
+
+    prune.faults.on_call = sweep
+    prune.clock_speed = 20
     run = prune(*ARGS)
-    assert run.status == 1
-    assert run.line("ERROR", "us-east-1: 1 snapshots wait", "ecs:DescribeSnapshots")
-    assert_next_run_finishes(prune)
+    assert run.status == 0
+    assert "ERROR" not in run.output
+    assert snapshots_left(world) == kept_images(world)
+
+
+def test_snapshot_whose_mark_somebody_removed_is_kept(world: World, prune: Prune) -> None:
+    image = world.images_of(PRIVATE_BUILD)[0]
+    kept = world.snapshots_of(image)[0]
+    looks = []
+
+    def remove_mark(call: Call) -> None:
+        if call.what == "DescribeSnapshots" and kept.id in call.ids:
+            looks.append(call)
+            kept.tags.clear()
+
+    prune.faults.on_call = remove_mark
+    run = prune(*ARGS)
+    assert run.status == 0
+    assert looks
+    assert kept.listed
+    assert run.line("snapshots kept: 1 (1 no longer tagged bootimage=false)")
+
+
+def test_image_that_is_gone_when_it_is_tagged_loses_no_snapshot(world: World, prune: Prune) -> None:
+    image = world.images_of(PRIVATE_BUILD)[0]
+
+    def delete_before_it_is_tagged(call: Call) -> None:
+        if call.what == "TagResources" and image.id in call.ids and image.listed:
+            image.tags["bootimage"], image.deleted_at = "false", call.at
+
+    prune.faults.on_call = delete_before_it_is_tagged
+    run = prune(*ARGS)
+    assert run.status == 0
+    assert snapshots_left(world) == kept_images(world)
 
 
 def test_all_pages_of_marked_snapshots_are_read(world: World, prune: Prune) -> None:
@@ -252,13 +295,13 @@ def test_image_stays_if_its_snapshot_is_not_found_when_it_is_marked(world: World
     assert_next_run_finishes(prune)
 
 
-def test_empty_listing_of_snapshots_is_not_taken_for_unmarked_ones(world: World, prune: Prune) -> None:
+def test_empty_listing_of_snapshots_is_taken_neither_for_unmarked_nor_for_deleted_ones(
+    world: World, prune: Prune
+) -> None:
     empty = Answer(200, {"RequestId": "1", "TotalCount": 0, "Snapshots": {"Snapshot": []}})
     prune.faults.ecs.append(EcsFault("DescribeSnapshots", "us-east-1", calls={3}, answer=empty))
-    run = prune(*ARGS)
-    assert run.status == 1
-    assert run.line("ERROR", "us-east-1: 2 snapshots wait", "ecs:DescribeSnapshots")
-    assert_next_run_finishes(prune)
+    assert prune(*ARGS).status == 0
+    assert snapshots_left(world) == kept_images(world)
 
 
 def test_listing_of_snapshots_without_an_end_is_given_up(world: World, prune: Prune) -> None:
