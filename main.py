@@ -1069,19 +1069,16 @@ def fetch_pages(web: Web, url: str, missing: str) -> Iterator[Any]:
 
     Pages are linked by their `Link` header. A full page is not taken for the last one because it lacks that.
     """
-    first, fetched, pages = url, set(), []
+    first, pages = url, []
     while url:
-        if url in fetched:
-            raise Refusal(f"{url}: GitHub's pages link in a loop; try again later")
-        fetched.add(url)
         try:
             response = web.get(url)
             refuse_github_errors(response, missing)
             page = parse_json(response.content)
         except (OutsideError, ValueError) as error:
             raise Refusal(f"GitHub's answer could not be read: {error}; try again later") from None
-        if page and page in pages:
-            raise Refusal(f"{url}: GitHub sends the same page again; try again later")
+        if page in pages:
+            raise Refusal(f"{url}: GitHub sends the same page again and again; try again later")
         pages.append(page)
         yield page
         url = response.links.get("next", {}).get("url", "")

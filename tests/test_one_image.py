@@ -257,15 +257,15 @@ def test_no_deletion_rests_on_a_look_that_is_older_than_a_minute(world: World, p
     prune.faults.calls_a_minute = 10
     prune.clock_speed = 30
 
-    # An image that is not tried before more than a minute has passed.
-    tried: set[str] = set()
+    order: list[str] = []
 
+    # The last image of the look comes after more than a minute.
     def pin_one_when_throttled(call: Call) -> None:
-        if call.what == "DeleteImage":
-            tried.update(call.ids)
+        if call.what == "DescribeImages" and call.where == "us-east-1":
+            order[:] = [id for id in call.ids if world.images[id].kind == "to be pruned"]
         calls = [n for (_, name, _), n in started.sandbox.ecs.calls_in_minute.items() if name == "DeleteImage"]
         if max(calls, default=0) > 10 and not world.listed("pinned"):
-            pin(next(image for image in world.listed("to be pruned") if image.id not in tried))
+            pin(world.images[order[-1]])
 
     prune.faults.on_call = pin_one_when_throttled
     with prune.started() as started:

@@ -194,7 +194,7 @@ def test_pages_of_commits_that_link_in_a_loop_are_refused(world: World, prune: P
     prune.faults.answers[commits_url()] = Answer(200, commits, {"Link": link})
     run = prune()
     assert run.status == 1
-    assert run.line("ERROR", "loop", "try again later", "nothing was changed")
+    assert run.line("ERROR", "the same page again", "try again later", "nothing was changed")
     assert len(run.calls("github")) == 2
 
 
@@ -204,7 +204,7 @@ def test_pages_of_a_commit_that_link_in_a_loop_are_refused(world: World, prune: 
     prune.faults.answers[commit_url(commit)] = Answer(200, {"sha": commit, "files": []}, {"Link": link})
     run = prune()
     assert run.status == 1
-    assert run.line("ERROR", "loop", "try again later", "nothing was changed")
+    assert run.line("ERROR", "the same page again", "try again later", "nothing was changed")
     assert len(run.calls("github", "/commits/")) == 2
 
 
