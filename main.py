@@ -378,7 +378,7 @@ class Progress:
         if not waiting:
             return ""
         until = datetime.fromtimestamp(max(waiting.values())).strftime("%H:%M:%S")
-        return f"throttled until {until}: {' '.join(sorted(waiting))}"
+        return f"{len(waiting)} throttled until {until}: {' '.join(sorted(waiting))}"
 
     def __str__(self) -> str:
         regions = f", regions {self.regions_done}/{self.regions}" if self.regions else ""
@@ -621,7 +621,7 @@ def read_environment() -> Environment:
 def read_secret(name: str, required: bool = False) -> str:
     value = os.environ.get(name, "").strip()
     if not value and required:
-        raise Refusal(f"the environment variable {name} is not set: set it to the account's access key")
+        raise Refusal(f"the environment variable {name} is not set, or empty: set it to the account's access key")
     if value and not (re.fullmatch(r"[!-~]+", value) and len(value) >= SHORTEST_SECRET):
         raise Refusal(
             f"the environment variable {name} is malformed: it must be at least {SHORTEST_SECRET} printable ASCII "
@@ -1599,7 +1599,7 @@ def prune_regions(regions: dict[str, Ecs], plan: Outcomes, release: Release) -> 
     """Carry out the plan; returns the outcomes of what it changes."""
     outcomes: Outcomes = {}
     to_prune = group_by_region(resource for resource, outcome in plan.items() if is_changed(outcome))
-    progress.begin("done", sum(map(len, to_prune.values())), len(to_prune))
+    progress.begin("images done", sum(map(len, to_prune.values())), len(to_prune))
     prune = partial(prune_region, plan=plan, release=release)
     for region, future in in_parallel(lambda region: prune(regions[region], to_prune[region]), to_prune, len(to_prune)):
         of_region = region_outcomes(region, future, to_prune[region])
@@ -1950,12 +1950,12 @@ def warn_if_not_replaceable(path: str) -> None:
     folder = os.path.dirname(path)
     if not os.path.isdir(folder):
         reason = file_error(FileNotFoundError(errno.ENOENT, "missing"))
+    elif is_mount(path):
+        reason = file_error(OSError(errno.EBUSY, "it is mounted"))
     elif not os.access(folder, os.W_OK) or (os.path.exists(path) and not os.access(path, os.W_OK)):
         reason = "a run needs write access to it and to its folder"
     elif is_protected(path):
-        reason = "another user owns it, and its folder is sticky; give another path"
-    elif is_mount(path):
-        reason = file_error(OSError(errno.EBUSY, "it is mounted"))
+        reason = file_error(PermissionError(errno.EPERM, "another user owns it"))
     else:
         return
     log.warning("the record %s cannot be replaced: %s", path, reason)
@@ -2040,6 +2040,8 @@ def file_error(error: OSError) -> str:
         return "its folder does not exist; create it, or give another path"
     if error.errno in (errno.EBUSY, errno.EROFS):
         return f"{error.strerror}; if it is mounted into a container as a single file, mount its folder instead"
+    if error.errno == errno.EPERM:
+        return f"{error.strerror}; if its folder is sticky (chmod +t), only the record's owner can replace it"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{error.strerror}; free some space, or give another path"
     return f"{error.strerror}; make it writable, or give another path"
@@ -2097,7 +2099,8 @@ def check_threads(count: int) -> None:
             started.append(thread)
     except RuntimeError:
         raise Refusal(
-            f"{count} threads are needed, but only {len(started)} can be had: raise the limit of processes (ulimit -u)"
+            f"{count} threads are needed, but only {len(started)} can be had: raise the limit of processes (ulimit -u; "
+            "in a container --pids-limit)"
         ) from None
     finally:
         finish.set()
@@ -2109,6 +2112,8 @@ def summarize(plan: Outcomes, outcomes: Outcomes, args: argparse.Namespace) -> I
     """What the run did, or what it would do, line by line."""
     success = Result.TO_DELETE if args.dry_run else Result.DELETED
     reasons = {("images", result): Counter[str]() for result in (success, Result.KEPT, Result.FAILED)}
+    if args.delete_snapshots:
+        reasons["snapshots", success] = Counter()
     failures: dict[str, Counter[str]] = defaultdict(Counter)
     for resource, outcome in outcomes.items():
         reasons.setdefault((kind_of(resource), outcome.result), Counter())[outcome.reason] += 1
@@ -2121,10 +2126,12 @@ def summarize(plan: Outcomes, outcomes: Outcomes, args: argparse.Namespace) -> I
     if not args.delete_snapshots:
         deleted = [resource for resource, outcome in outcomes.items() if outcome.result is success]
         left = sum(len(snapshots_to_delete(plan[resource])) for resource in deleted)
-        why = "unless --delete-snapshots is given" if args.dry_run else "the log names them"
-        yield f"snapshots left, still billed: {left:,} ({why})"
+        if args.dry_run:
+            yield f"snapshots left, still billed: {left:,} (unless --delete-snapshots is given)"
+        elif left:
+            yield f"snapshots left by this run, still billed: {left:,} (the log names them)"
     for region, of_region in sorted(failures.items()):
-        yield f"not pruned in {region}: {format_counts(of_region)}"
+        yield f"not pruned in {region}: " + ", ".join(f"{count} ({reason})" for reason, count in of_region.items())
     yield f"record: {args.filename}{' (not written by a dry run)' if args.dry_run else ''}"
 
 
@@ -2152,7 +2159,8 @@ class Terminal(logging.Handler):
     def show(self, status: str) -> None:
         """Replace the status line; an empty one leaves the terminal clean."""
         with self.lock or contextlib.nullcontext():
-            self.write("", status[: shutil.get_terminal_size().columns - 1])
+            # An echoed ^C must fit behind it, or the line is wrapped and cannot be cleared.
+            self.write("", status[: shutil.get_terminal_size().columns - 3])
 
     def write(self, line: str, status: str | None = None) -> None:
         clear = "\r\033[K" if self.status else ""

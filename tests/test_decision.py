@@ -103,3 +103,10 @@ SKIPPED = {
 @pytest.mark.parametrize(("build", "record", "reason"), SKIPPED.values(), ids=SKIPPED)
 def test_reason_to_skip_a_build(build: str, record: list[str], reason: str | None) -> None:
     assert reason_to_skip(build, "4.10", record) == reason
+
+
+@pytest.mark.parametrize(("failures", "most"), [(1, 0.25), (2, 0.5), (4, 2.0), (6, 5.0), (100, 5.0)])
+def test_pause_after_failures_doubles_with_jitter_up_to_five_seconds(failures: int, most: float) -> None:
+    pauses = {main.backoff(failures) for _ in range(200)}
+    assert most * 0.5 <= min(pauses) < most * 0.6
+    assert most * 0.9 < max(pauses) <= most

@@ -68,6 +68,11 @@ def test_short_secret_is_refused(prune: Prune, variable: str) -> None:
     assert f"<{variable}>" not in run.output
 
 
+def test_secret_of_eight_characters_is_accepted(prune: Prune) -> None:
+    run = prune(env={"ALIYUN_ACCESS_KEY_ID": "LTAI5t78"})
+    assert run.line("ERROR", "refused the credentials", "InvalidAccessKeyId")
+
+
 @pytest.mark.parametrize("form", ["%s\n", "%s\r\n", " %s "], ids=["line break", "carriage return", "spaces"])
 def test_white_space_around_secrets_is_ignored(prune: Prune, form: str) -> None:
     run = prune(env={variable: form % secret for variable, secret in SECRETS.items()})

@@ -8,7 +8,7 @@ from faults import Answer, Refused
 from harness import BOOTIMAGE, OLD_BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune
 from world import OTHER_KEY_ID, World, days_ago, image_id, meta_url
 
-PROGRESS = re.compile(r"INFO    done (\d+)/48, failed (\d+), regions \d/2, time left (unknown|\d:\d\d:\d\d)")
+PROGRESS = re.compile(r"INFO    images done (\d+)/48, failed (\d+), regions \d/2, time left (unknown|\d:\d\d:\d\d)")
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ PROGRESS = re.compile(r"INFO    done (\d+)/48, failed (\d+), regions \d/2, time 
         ("store", "builds 0/5, failed 0, time left unknown"),
         ("ecs", "regions checked 0/2, failed 0, time left unknown"),
         ("ecs", "regions looked at 0/2, failed 0, time left unknown"),
-        ("ecs", "done 0/8, failed 0, regions 0/2, time left unknown"),
+        ("ecs", "images done 0/8, failed 0, regions 0/2, time left unknown"),
     ],
 )
 def test_long_phase_shows_progress_every_30_seconds(prune: Prune, slow: str, phase: str) -> None:
@@ -86,8 +86,8 @@ def test_summary(world: World, prune: Prune) -> None:
         "1 pinned by its tag bootimage=true)",
         "images missing although they are bootimages: 1",
         "images failed: 1",
-        "snapshots left, still billed: 2 (the log names them)",
-        "not pruned in us-east-1: 1 ImageUsingByInstance",
+        "snapshots left by this run, still billed: 2 (the log names them)",
+        "not pruned in us-east-1: 1 (ImageUsingByInstance)",
         f"record: {run.folder / 'deleted_images.json'}",
         "some images were not pruned: fix the errors above and run the same command again",
     ]

@@ -43,6 +43,7 @@ def test_signal_during_the_imports_ends_the_process_quietly(prune: Prune, signum
     with Sandbox(prune.world) as sandbox:
         process = start(sandbox, prune.folder, "4.10", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         while not has_handler(process, signal.SIGHUP) or not has_handler(process, signal.SIGTERM):
+            assert process.poll() is None
             time.sleep(0.001)
         process.send_signal(signum)
         output, _ = process.communicate(timeout=20)

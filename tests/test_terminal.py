@@ -97,8 +97,8 @@ def test_status_line_is_rewritten_in_place_within_80_columns_and_cleared_at_the_
     prune.faults.latency["ecs"] = 0.4
     screen = run_on_terminal(prune, "4.10")
     statuses = screen.status_lines()
-    assert any(re.fullmatch(r"done \d/8, failed 0, regions 0/2, time left \S+", status) for status in statuses)
-    assert all(len(status) < 80 for status in statuses)
+    assert any(re.fullmatch(r"images done \d/8, failed 0, regions 0/2, time left \S+", status) for status in statuses)
+    assert all(len(status) < 78 for status in statuses)
     assert all(line == "" or re.match(r"(INFO|WARNING|ERROR) ", line) for line in screen.lines())
     assert screen.lines()[-1] == ""
 
@@ -107,7 +107,7 @@ def test_status_line_names_the_regions_that_are_throttled(world: World, prune: P
     prune.faults.calls_a_minute = 1
     with Sandbox(world, prune.faults) as sandbox:
         screen = Screen(sandbox, prune.folder, "4.10")
-        screen.read_until(lambda text: re.search(r"throttled until \d\d:\d\d:\d\d: cn-", text))
+        screen.read_until(lambda text: re.search(r"\d throttled until \d\d:\d\d:\d\d: cn-", text))
         screen.process.kill()
         screen.finish()
 
