@@ -159,7 +159,7 @@ def test_outage_of_an_operation_in_a_region(
 def test_image_whose_deletion_is_never_answered_fails_alone(
     world: World, prune: Prune, answer: Answer, speed: float, timeouts: float
 ) -> None:
-    # The images of the newest builds come first, and after a hundred images the region is looked at again.
+    # After a hundred images the region is looked at again.
     world.add_builds_around(120, [REGION], datetime(2022, 2, 1), empty=1000)
     failing = image_id(PRIVATE_BUILD, REGION)
     prune.faults.ecs = [EcsFault("DeleteImage", id=failing, answer=answer)]
