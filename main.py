@@ -2041,7 +2041,7 @@ def file_error(error: OSError) -> str:
     if error.errno in (errno.EBUSY, errno.EROFS):
         return f"{error.strerror}; if it is mounted into a container as a single file, mount its folder instead"
     if error.errno == errno.EPERM:
-        return f"{error.strerror}; if its folder is sticky (chmod +t), only the record's owner can replace it"
+        return f"{error.strerror}; if its folder is sticky, only its owner may replace it: give another path"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{error.strerror}; free some space, or give another path"
     return f"{error.strerror}; make it writable, or give another path"
