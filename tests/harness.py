@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import unquote
 
 from faults import Call, Faults
@@ -73,12 +74,12 @@ class Started:
             time.sleep(0.005)
 
     def finish(self, timeout: float = 120) -> Run:
-        """Wait for the end, and check what no run may ever do."""
+        """Wait for the end, and check what no run may ever do. There is no output if stdout went elsewhere."""
         output, _ = self.process.communicate(timeout=timeout)
-        run = Run(self.process.returncode, output, self.folder, self.sandbox)
+        run = Run(self.process.returncode, output or "", self.folder, self.sandbox)
         check_promises(self.sandbox)
         check_secrets(run)
-        assert "Traceback" not in output
+        assert "Traceback" not in run.output
         assert self.sandbox.leaks == []
         return run
 
@@ -93,19 +94,37 @@ class Prune:
         self.clock_speed = 1.0
         self.options: dict[str, Any] = {}  # further arguments of Sandbox
 
-    def __call__(self, *args: str, env: Mapping[str, str | None] = {}) -> Run:
-        with self.started(*args, env=env) as started:
+    def __call__(
+        self,
+        *args: str,
+        env: Mapping[str, str | None] = {},
+        prefix: Sequence[str] = (),
+        python: Sequence[str] = (sys.executable,),
+    ) -> Run:
+        with self.started(*args, env=env, prefix=prefix, python=python) as started:
             return started.finish()
 
     @contextlib.contextmanager
-    def started(self, *args: str, env: Mapping[str, str | None] = {}) -> Iterator[Started]:
+    def started(
+        self,
+        *args: str,
+        env: Mapping[str, str | None] = {},
+        prefix: Sequence[str] = (),
+        python: Sequence[str] = (sys.executable,),
+        stdin: int | IO[str] | None = None,
+        stdout: int | IO[str] = subprocess.PIPE,
+        start_new_session: bool = False,
+    ) -> Iterator[Started]:
+        """Start main.py, by way of another command if there is a prefix; stderr goes where stdout goes."""
         with Sandbox(self.world, self.faults, self.clock_speed, **self.options) as sandbox:
             process = subprocess.Popen(
-                [sys.executable, str(MAIN), *(args or ["4.10"])],
+                [*prefix, *python, str(MAIN), *(args or ["4.10"])],
                 cwd=self.folder,
                 env={name: value for name, value in {**sandbox.environment(), **env}.items() if value is not None},
-                stdout=subprocess.PIPE,
+                stdin=stdin,
+                stdout=stdout,
                 stderr=subprocess.STDOUT,
+                start_new_session=start_new_session,
                 text=True,
             )
             with process:
@@ -118,6 +137,11 @@ class Prune:
         path = self.folder / "deleted_images.json"
         path.write_text(content if isinstance(content, str) else json.dumps(content))
         return path
+
+
+def in_shell(script: str) -> list[str]:
+    """A prefix that runs a line of bash in which "$@" is the command that follows."""
+    return ["bash", "-o", "pipefail", "-c", script, "bash"]
 
 
 def check_promises(sandbox: Sandbox) -> None:
@@ -148,3 +172,58 @@ def check_secrets(run: Run) -> None:
         for secret in (KEY_ID, SECRET, OTHER_KEY_ID, OTHER_SECRET, GITHUB_TOKEN):
             assert secret not in text
         assert not run.sandbox.ecs.signatures.intersection(re.findall(r"[A-Za-z0-9+/]{27}=", text))
+
+
+def recorded(run: Run) -> dict[str, bool]:
+    """Whether each image on record is deleted."""
+    return {entry["image"]: entry["deleted"] for entries in run.record.values() for entry in entries}
+
+
+def kept_images(world: World) -> set[str]:
+    return {image.id for image in world.listed()}
+
+
+def snapshots_left(world: World) -> set[str]:
+    """The images whose snapshots are not deleted."""
+    return {snapshot.image_id for snapshot in world.snapshots.values() if snapshot.listed}
+
+
+def assert_record_is_true(run: Run) -> None:
+    """No image is on record as deleted while it is in the cloud."""
+    deleted = {id for id, is_deleted in recorded(run).items() if is_deleted}
+    assert deleted & kept_images(run.sandbox.world) == set()
+
+
+def assert_refused(prune: Prune, *words: str, env: Mapping[str, str | None] = {}, prefix: Sequence[str] = ()) -> Run:
+    """Run, and check that it was refused for the reason that these words tell, and left cloud and record as they were.
+
+    It leaves no file but its log, and no record if there was none.
+    """
+    path = prune.folder / "deleted_images.json"
+    record = path.read_bytes() if path.is_file() else None
+    files = {each.name for each in prune.folder.iterdir()}
+    cloud, started = copy.deepcopy(prune.world.images), time.monotonic()
+    run = prune(env=env, prefix=prefix)
+    assert run.status == 1
+    assert (time.monotonic() - started) * prune.clock_speed < 180
+    assert run.line("ERROR", "nothing was changed", *words)
+    assert run.output.count("ERROR") == 1
+    assert (path.read_bytes() if path.is_file() else None) == record
+    assert prune.world.images == cloud
+    assert {call.what for call in run.calls("ecs")} <= {"DescribeImages"}
+    assert {each.name for each in prune.folder.iterdir()} == files | {"aliyun_pruner.log"}
+    return run
+
+
+def assert_next_run_finishes(prune: Prune, *args: str) -> Run:
+    """Once nothing goes wrong any more, a run deletes and records what is left, what earlier runs deleted included."""
+    prune.faults = Faults()
+    run = prune(*args)
+    assert run.status == 0
+    assert prune.world.listed("to be pruned") == []
+    assert all(recorded(run).values())
+    assert_record_is_true(run)
+    assert {image.id for image in prune.world.images.values() if not image.listed} <= recorded(run).keys()
+    if "--delete-snapshots" in args:
+        assert snapshots_left(prune.world) == kept_images(prune.world)
+    return run

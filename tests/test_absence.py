@@ -7,53 +7,33 @@ from collections.abc import Container
 from datetime import datetime
 
 import pytest
-from faults import NO_IMAGES, REQUEST_ID, Answer, EcsFault, Faults
-from harness import BOOTIMAGE, OLD_BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, Run
+from faults import NO_IMAGES, REQUEST_ID, Answer, EcsFault
+from harness import (
+    BOOTIMAGE,
+    OLD_BOOTIMAGE,
+    PRIVATE_BUILD,
+    PUBLIC_BUILD,
+    REGIONS,
+    Prune,
+    assert_next_run_finishes,
+    assert_record_is_true,
+    assert_refused,
+    recorded,
+)
 from world import (
     KEY_ID,
     OTHER_KEY_ID,
     OTHER_SECRET,
-    STREAM_METADATA,
     World,
     commit_url,
     commits_url,
     image_id,
-    meta_url,
     rhcos_json,
     version_url,
 )
 
 REGION, OTHER_REGION = REGIONS
 NEW_REGION = "eu-west-1"  # rhcos.json names no image there
-
-
-def recorded(run: Run) -> dict[str, bool]:
-    """Whether each image on record is deleted."""
-    return {entry["image"]: entry["deleted"] for entries in run.record.values() for entry in entries}
-
-
-def assert_record_is_true(run: Run) -> None:
-    """No image is on record as deleted while it is in the cloud."""
-    deleted = {id for id, is_deleted in recorded(run).items() if is_deleted}
-    assert deleted & {image.id for image in run.sandbox.world.listed()} == set()
-
-
-def assert_next_run_finishes(prune: Prune) -> None:
-    prune.faults = Faults()
-    run = prune()
-    assert run.status == 0
-    assert prune.world.listed("to be pruned") == []
-    assert all(recorded(run).values())
-
-
-def assert_refused(prune: Prune, *words: str, env: dict[str, str | None] | None = None) -> Run:
-    """Nothing changed, no record, one line of error with these words."""
-    run = prune(env=env or {})
-    assert run.status == 1
-    assert run.line("ERROR", "nothing was changed", *words)
-    assert {call.what for call in run.calls("ecs")} <= {"DescribeImages"}
-    assert not (prune.folder / "deleted_images.json").exists()
-    return run
 
 
 # Images
@@ -64,8 +44,6 @@ EMPTY_LISTINGS: dict[str, Container[int]] = {
     "witness check": {1},
     "plan": {2},
     "second look": {3},
-    "plan and all later": range(2, ALL_LATER),
-    "second look and all later": range(3, ALL_LATER),
     "confirmation": range(4, ALL_LATER),
 }
 
@@ -211,7 +189,6 @@ def test_key_of_another_account_that_owns_a_single_image_is_refused(world: World
 # ECS answers that are none
 
 
-UNEXPECTED = {"empty list": b"[]", "null": b"null", "no RequestId": b'{"TotalCount": 0, "Images": {"Image": []}}'}
 OPERATIONS = {
     "DescribeImages": {PUBLIC_BUILD, PRIVATE_BUILD},
     "TagResources": {PUBLIC_BUILD, PRIVATE_BUILD},
@@ -220,12 +197,11 @@ OPERATIONS = {
 }
 
 
-@pytest.mark.parametrize("body", UNEXPECTED.values(), ids=UNEXPECTED)
 @pytest.mark.parametrize(("operation", "left"), OPERATIONS.items(), ids=OPERATIONS)
 def test_unexpected_answer_with_status_200_is_no_success(
-    world: World, prune: Prune, operation: str, left: set[str], body: bytes
+    world: World, prune: Prune, operation: str, left: set[str]
 ) -> None:
-    prune.faults.ecs = [EcsFault(operation, REGION, answer=Answer(200, body))]
+    prune.faults.ecs = [EcsFault(operation, REGION, answer=Answer(200, b"null"))]
     prune.clock_speed = 100
     run = prune()
     assert run.status == 1
@@ -236,12 +212,9 @@ def test_unexpected_answer_with_status_200_is_no_success(
     assert_next_run_finishes(prune)
 
 
-@pytest.mark.parametrize("body", UNEXPECTED.values(), ids=UNEXPECTED)
 @pytest.mark.parametrize("operation", ["DescribeSnapshots", "DeleteSnapshot"])
-def test_unexpected_answer_about_snapshots_is_no_success(
-    world: World, prune: Prune, operation: str, body: bytes
-) -> None:
-    prune.faults.ecs = [EcsFault(operation, REGION, answer=Answer(200, body))]
+def test_unexpected_answer_about_snapshots_is_no_success(world: World, prune: Prune, operation: str) -> None:
+    prune.faults.ecs = [EcsFault(operation, REGION, answer=Answer(200, b"null"))]
     prune.clock_speed = 100
     run = prune("--delete-snapshots", "4.10")
     assert run.status == 1
@@ -262,8 +235,9 @@ def test_404_of_a_version_that_the_commit_only_modified_is_refused(world: World,
     assert len(run.calls("github", f"/commits/{commit}")) == 1
 
 
-@pytest.mark.parametrize("moved_to", ["", "data/rhcos.json"], ids=["removed", "renamed"])
-@pytest.mark.parametrize("other_files", [0, 301], ids=["first page", "second page"])
+@pytest.mark.parametrize(
+    ("moved_to", "other_files"), [("", 0), ("data/rhcos.json", 301)], ids=["removed", "renamed, on the second page"]
+)
 def test_404_of_a_version_that_the_commit_removed_is_believed(
     world: World, prune: Prune, moved_to: str, other_files: int
 ) -> None:
@@ -274,26 +248,7 @@ def test_404_of_a_version_that_the_commit_removed_is_believed(
     assert world.listed("to be pruned") == []
 
 
-CHANGED_FILES: dict[str, object] = {
-    "no file": [],
-    "no list": None,
-    "another file removed": [{"filename": "data/other.json", "status": "removed"}],
-    "added": [{"filename": STREAM_METADATA, "status": "added"}],
-    "renamed to this path": [{"filename": STREAM_METADATA, "previous_filename": "old.json", "status": "renamed"}],
-    "copied": [{"filename": "new.json", "previous_filename": STREAM_METADATA, "status": "copied"}],
-    "strings": [STREAM_METADATA],
-}
-
-
-@pytest.mark.parametrize("files", CHANGED_FILES.values(), ids=CHANGED_FILES)
-def test_404_of_a_version_is_refused_unless_the_commit_removed_it(world: World, prune: Prune, files: object) -> None:
-    commit = world.branches["release-4.10"][0]
-    prune.faults.answers[version_url(commit)] = FALSE_404
-    prune.faults.answers[commit_url(commit)] = Answer(200, {"sha": commit, "files": files})
-    assert_refused(prune, commit)
-
-
-@pytest.mark.parametrize("answer", [Answer(404, {}), Answer(422, {}), Answer(200, b"[]"), Answer(200, b"<html>")])
+@pytest.mark.parametrize("answer", [Answer(404, {}), Answer(200, b"<html>")])
 def test_404_of_a_version_is_refused_if_the_commit_cannot_be_read(world: World, prune: Prune, answer: Answer) -> None:
     commit = world.add_commit()
     prune.faults.answers[commit_url(commit)] = answer
@@ -306,8 +261,11 @@ def test_commits_are_looked_up_only_for_versions_that_answered_404(world: World,
     assert [call.what.rpartition("/")[2] for call in run.calls("github", "/commits/")] == [commit]
 
 
-@pytest.mark.parametrize("link", ["", f'<{commits_url()}?page=1>; rel="first"'], ids=["no Link", "no next page in it"])
-@pytest.mark.parametrize("newer", [98, 150], ids=["a hundred commits", "more than a hundred"])
+@pytest.mark.parametrize(
+    ("newer", "link"),
+    [(98, ""), (150, f'<{commits_url()}?page=1>; rel="first"')],
+    ids=["a hundred commits, no Link", "more than a hundred, no next page in it"],
+)
 def test_full_page_of_commits_is_not_taken_for_the_last_one(world: World, prune: Prune, newer: int, link: str) -> None:
     """The oldest commits alone name the first bootimage."""
     for _ in range(newer - 1):
@@ -326,29 +284,3 @@ def test_page_of_commits_that_comes_again_and_again_is_refused(world: World, pru
     commits = [{"sha": world.branches["release-4.10"][0]}] * 100
     prune.faults.answers[commits_url()] = Answer(200, commits)
     assert_refused(prune, "the same page again", "try again later")
-
-
-# meta.json
-
-
-NO_META = {
-    "empty list": b"[]",
-    "empty object": b"{}",
-    "empty string": b'""',
-    "null": b"null",
-    "error document": {"error": {"code": 500, "message": "try again"}},
-    "another build's": {"buildid": PRIVATE_BUILD},
-    "no buildid": {"aliyun": [{"name": REGION, "id": image_id(PUBLIC_BUILD, REGION)}]},
-    "buildid in a list": {"buildid": [PUBLIC_BUILD]},
-}
-
-
-@pytest.mark.parametrize("document", NO_META.values(), ids=NO_META)
-def test_build_whose_meta_json_is_none_is_skipped(world: World, prune: Prune, document: object) -> None:
-    prune.faults.answers[meta_url(PUBLIC_BUILD)] = Answer(200, document)
-    run = prune()
-    assert run.status == 1
-    assert run.line("ERROR", f"build {PUBLIC_BUILD} is skipped")
-    assert PUBLIC_BUILD not in run.record
-    assert {image.build for image in world.listed("to be pruned")} == {PUBLIC_BUILD}
-    assert_next_run_finishes(prune)

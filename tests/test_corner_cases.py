@@ -33,8 +33,9 @@ def test_image_in_a_region_that_rhcos_json_omits_is_kept_if_a_bootimage_build_is
     assert image.listed
 
 
-@pytest.mark.parametrize("answer", [Answer(503), LOST], ids=["503", "connection lost"])
-@pytest.mark.parametrize("first", [3, 4], ids=["second look", "confirmation"])
+@pytest.mark.parametrize(
+    ("answer", "first"), [(Answer(503), 3), (LOST, 4)], ids=["503 to the second look", "lost confirmation"]
+)
 def test_region_that_stops_answering_gets_one_line(world: World, prune: Prune, answer: Answer, first: int) -> None:
     world.add_builds_around(60, [REGION], datetime(2022, 2, 1), empty=1000)
     prune.faults.ecs = [EcsFault("DescribeImages", REGION, calls=range(first, 9999), answer=answer)]

@@ -9,10 +9,9 @@ import sys
 from urllib.parse import unquote
 
 import pytest
-from faults import Answer, EcsFault, Faults, Refused
-from harness import MAIN, Prune, Run, check_promises, check_secrets
-from proxy import Sandbox
-from world import GITHUB_TOKEN, KEY_ID, RAW_HOST, SECRET, STORE_HOST, World, builds_url, commits_url
+from faults import Answer, EcsFault, Refused
+from harness import PRIVATE_BUILD, PUBLIC_BUILD, Prune, Run, assert_next_run_finishes, in_shell, recorded
+from world import GITHUB_TOKEN, KEY_ID, RAW_HOST, SECRET, STORE_HOST, World, builds_url, commits_url, image_id
 
 SECRETS = {"ALIYUN_ACCESS_KEY_ID": KEY_ID, "ALIYUN_ACCESS_KEY_SECRET": SECRET, "GITHUB_TOKEN": GITHUB_TOKEN}
 PROXY_VARIABLES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
@@ -28,8 +27,11 @@ def assert_refused_before_any_call(run: Run, variable: str, *words: str) -> None
 # CA certificates
 
 
-@pytest.mark.parametrize("content", [None, "", "not a certificate"], ids=["missing", "empty", "text"])
-@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "ALIBABA_CLOUD_CA_BUNDLE"])
+@pytest.mark.parametrize(
+    ("variable", "content"),
+    [("REQUESTS_CA_BUNDLE", None), ("ALIBABA_CLOUD_CA_BUNDLE", "not a certificate")],
+    ids=["missing", "text"],
+)
 def test_ca_bundle_that_is_none(prune: Prune, variable: str, content: str | None) -> None:
     path = prune.folder / "ca.pem"
     if content is not None:
@@ -40,27 +42,22 @@ def test_ca_bundle_that_is_none(prune: Prune, variable: str, content: str | None
 
 # Secrets
 
-MALFORMED_SECRETS = {
-    "typographic quotes": "\N{LEFT DOUBLE QUOTATION MARK}%s\N{RIGHT DOUBLE QUOTATION MARK}",
-    "line break inside": "half\n%s",
-    "carriage return inside": "half\r%s",
-    "space inside": "half %s",
-    "control character": "%s\x01half",
-    "escape sequence": "\x1b[200~%s\x1b[201~",
-    "not ASCII": "%s\N{LATIN SMALL LETTER E WITH ACUTE}",
-    "not UTF-8": "%s\udcff",
-}
 
-
-@pytest.mark.parametrize("form", MALFORMED_SECRETS.values(), ids=MALFORMED_SECRETS)
-@pytest.mark.parametrize("variable", ["ALIYUN_ACCESS_KEY_ID", "GITHUB_TOKEN"])
+@pytest.mark.parametrize(
+    ("variable", "form"),
+    [
+        ("ALIYUN_ACCESS_KEY_ID", "\N{LEFT DOUBLE QUOTATION MARK}half %s\N{RIGHT DOUBLE QUOTATION MARK}"),
+        ("GITHUB_TOKEN", "half%s\udcff"),
+    ],
+    ids=["typographic quotes", "not UTF-8"],
+)
 def test_malformed_secret(prune: Prune, variable: str, form: str) -> None:
     run = prune("--debug", "4.10", env={variable: form % SECRETS[variable]})
     assert_refused_before_any_call(run, variable, "malformed")
     assert "half" not in run.output + run.log
 
 
-@pytest.mark.parametrize("variable", SECRETS)
+@pytest.mark.parametrize("variable", ["ALIYUN_ACCESS_KEY_ID", "GITHUB_TOKEN"])
 def test_short_secret_is_refused(prune: Prune, variable: str) -> None:
     """It could not be redacted without garbling the log."""
     run = prune(env={variable: "release"})
@@ -73,7 +70,7 @@ def test_secret_of_eight_characters_is_accepted(prune: Prune) -> None:
     assert run.line("ERROR", "refused the credentials", "InvalidAccessKeyId")
 
 
-@pytest.mark.parametrize("form", ["%s\n", "%s\r\n", " %s "], ids=["line break", "carriage return", "spaces"])
+@pytest.mark.parametrize("form", ["%s\n", " %s "], ids=["line break", "spaces"])
 def test_white_space_around_secrets_is_ignored(prune: Prune, form: str) -> None:
     run = prune(env={variable: form % secret for variable, secret in SECRETS.items()})
     assert run.status == 0
@@ -92,27 +89,12 @@ def test_netrc_does_not_replace_the_token(prune: Prune) -> None:
 
 # Proxies
 
-MALFORMED_PROXIES = {
-    "empty label in the host": "http://%s@proxy..corp:3128",
-    "label too long": f"http://%s@{'proxy' * 20}.corp:3128",
-    "no host": "http://%s@:3128",
-    "port is a word": "http://%s@proxy.corp:port",
-    "port is too large": "http://%s@proxy.corp:99999",
-    "open bracket": "http://%s@[::1:3128",
-    "slash in the password": "http://%s/half@proxy.corp:3128",
-    "slash in a password of digits": "http://deployer:12/half@proxy.corp:3128",
-    "slash in the password, without scheme": "%s/half@proxy.corp:3128",
-    "question mark in the password": "http://%s?half@proxy.corp:3128",
-    "question mark in a password of digits": "http://deployer:12?half@proxy.corp:3128",
-    "hash in the password": "http://%s#half@proxy.corp:3128",
-    "hash in a password of digits": "http://deployer:12#half@proxy.corp:3128",
-    "bracket in the password": "http://%s[half@proxy.corp:3128",
-    "other scheme": "socks5://%s@proxy.corp:3128",
-    "one slash": "http:/%s@proxy.corp:3128",
-}
 
-
-@pytest.mark.parametrize("form", MALFORMED_PROXIES.values(), ids=MALFORMED_PROXIES)
+@pytest.mark.parametrize(
+    "form",
+    ["http://%s@proxy..corp:3128", "http://%s/half@proxy.corp:3128", "http:/%s@proxy.corp:3128"],
+    ids=["empty label in the host", "slash in the password", "one slash"],
+)
 def test_malformed_proxy(prune: Prune, form: str) -> None:
     proxies = dict.fromkeys(PROXY_VARIABLES)
     run = prune("--debug", "4.10", env={**proxies, "HTTPS_PROXY": form.replace("%s", "deployer:s3cretOfTheProxy")})
@@ -121,7 +103,7 @@ def test_malformed_proxy(prune: Prune, form: str) -> None:
         assert part not in run.output + run.log
 
 
-@pytest.mark.parametrize("variable", PROXY_VARIABLES)
+@pytest.mark.parametrize("variable", [PROXY_VARIABLES[0], PROXY_VARIABLES[-1]])
 def test_malformed_proxy_in_any_variable(prune: Prune, variable: str) -> None:
     assert_refused_before_any_call(prune(env={variable: "http://proxy..corp:3128"}), variable, "malformed")
 
@@ -138,8 +120,11 @@ def test_proxy_with_password_is_redacted(prune: Prune) -> None:
 # Answers that no service should send
 
 
-@pytest.mark.parametrize("location", ["https://[::1", "https://exa..mple/"])
-@pytest.mark.parametrize("url", [commits_url(), builds_url()], ids=["GitHub", "store"])
+@pytest.mark.parametrize(
+    ("url", "location"),
+    [(commits_url(), "https://[::1"), (builds_url(), "https://exa..mple/")],
+    ids=["GitHub", "store"],
+)
 def test_redirect_to_a_malformed_url(prune: Prune, url: str, location: str) -> None:
     prune.faults.answers[url] = Answer(302, b"", {"Location": location})
     prune.clock_speed = 50
@@ -149,8 +134,16 @@ def test_redirect_to_a_malformed_url(prune: Prune, url: str, location: str) -> N
     assert run.output.count("ERROR") == 1
 
 
-@pytest.mark.parametrize("retry_after", ["Fri, 31 Dec 99999 23:59:59 GMT", "9" * 400, "soon"])
-@pytest.mark.parametrize("url", [commits_url(), builds_url()], ids=["GitHub", "store"])
+@pytest.mark.parametrize(
+    ("url", "retry_after"),
+    [
+        (builds_url(), "Fri, 31 Dec 99999 23:59:59 GMT"),
+        (builds_url(), "9" * 400),
+        (builds_url(), "soon"),
+        (commits_url(), "9" * 400),
+    ],
+    ids=["date", "number", "word", "number, from GitHub"],
+)
 def test_retry_after_that_makes_no_sense(prune: Prune, url: str, retry_after: str) -> None:
     prune.faults.answers[url] = Answer(503, b"", {"Retry-After": retry_after})
     prune.clock_speed = 200
@@ -162,13 +155,6 @@ def test_retry_after_that_makes_no_sense(prune: Prune, url: str, retry_after: st
 IMAGE = {"ImageId": "m-1", "ImageOwnerAlias": "self"}
 STRANGE_IMAGES = {
     "a string": "m-1",
-    "null": None,
-    "tags are a list": IMAGE | {"Tags": ["bootimage"]},
-    "tags are a string": IMAGE | {"Tags": {"Tag": "bootimage"}},
-    "tags are null": IMAGE | {"Tags": None},
-    "a tag is a number": IMAGE | {"Tags": {"Tag": [7]}},
-    "disks are null": IMAGE | {"DiskDeviceMappings": None},
-    "disks are a number": IMAGE | {"DiskDeviceMappings": {"DiskDeviceMapping": 7}},
     "a disk is a string": IMAGE | {"DiskDeviceMappings": {"DiskDeviceMapping": ["s-1"]}},
 }
 
@@ -193,9 +179,7 @@ def test_field_of_another_type_in_any_look(world: World, prune: Prune, look: int
     assert {image.region for image in world.listed("to be pruned")} == {"us-east-1"}
     deleted = {entry["region"] for entries in run.record.values() for entry in entries if entry["deleted"]}
     assert deleted == {"cn-hangzhou"}
-    prune.faults = Faults()
-    assert prune().status == 0
-    assert world.listed("to be pruned") == []
+    assert_next_run_finishes(prune)
 
 
 def test_field_of_another_type_when_deletions_are_confirmed(prune: Prune) -> None:
@@ -203,19 +187,16 @@ def test_field_of_another_type_when_deletions_are_confirmed(prune: Prune) -> Non
     prune.faults.ecs.append(EcsFault("DescribeImages", "us-east-1", calls={4}, answer=answer))
     run = prune()
     assert run.status == 1
-    recorded = {entry["region"]: entry["deleted"] for entries in run.record.values() for entry in entries}
-    assert recorded == {"us-east-1": False, "cn-hangzhou": True}
+    assert recorded(run) == {
+        image_id(build, region): region == "cn-hangzhou"
+        for build in (PUBLIC_BUILD, PRIVATE_BUILD)
+        for region in ("us-east-1", "cn-hangzhou")
+    }
 
 
 STRANGE_ERRORS: dict[str, object] = {
     "a list": [],
-    "a string": "no",
-    "a number": 7,
-    "null": b"null",
-    "no code": {"RequestId": "1"},
-    "code is null": {"RequestId": "1", "Code": None, "Message": "no"},
     "code is a list": {"RequestId": "1", "Code": ["Throttling"], "Message": "no"},
-    "message is null": {"RequestId": "1", "Code": "SignatureDoesNotMatch", "Message": None},
     "message is an object": {"RequestId": "1", "Code": "OperationDenied", "Message": {}},
     "not UTF-8": b"\xff",
 }
@@ -234,23 +215,6 @@ def test_error_of_another_type_fails_only_its_region(world: World, prune: Prune,
 # The machine
 
 
-def run_in_shell(prune: Prune, script: str) -> Run:
-    """Run a line of bash in which "$@" is the command `main.py 4.10`."""
-    with Sandbox(prune.world, prune.faults) as sandbox:
-        done = subprocess.run(
-            ["bash", "-o", "pipefail", "-c", script, "bash", sys.executable, str(MAIN), "4.10"],
-            cwd=prune.folder,
-            env=sandbox.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        run = Run(done.returncode, done.stdout, prune.folder, sandbox)
-    check_promises(sandbox)
-    check_secrets(run)
-    return run
-
-
 STDOUTS = {
     "closed": '"$@" >&-',
     "a closed pipe": '"$@" | true',
@@ -261,11 +225,11 @@ STDOUTS = {
 
 @pytest.mark.parametrize("script", STDOUTS.values(), ids=STDOUTS)
 def test_nobody_reads_stdout(world: World, prune: Prune, script: str) -> None:
-    run = run_in_shell(prune, script)
+    run = prune(prefix=in_shell(script))
     assert run.output == ""
     assert run.status == 0
     assert world.listed("to be pruned") == []
-    assert all(entry["deleted"] for entries in run.record.values() for entry in entries)
+    assert all(recorded(run).values())
     assert "INFO ended with status 0 after" in run.log.splitlines()[-1]
 
 
@@ -278,21 +242,23 @@ THREADS = {
 @pytest.mark.parametrize("limits", THREADS.values(), ids=THREADS)
 def test_too_few_threads(prune: Prune, limits: str) -> None:
     """The kernel lets root have any number of processes, but no more memory for stacks than this."""
-    run = run_in_shell(prune, f'{limits}; "$@"')
+    run = prune(prefix=in_shell(f'{limits}; "$@"'))
     assert run.status == 1
     assert run.line("ERROR", "thread", "ulimit -u", "(nothing was changed)")
     assert "Traceback" not in run.output
     assert run.sandbox.tunnels == {}
 
 
+STDERR_APART = in_shell('"$@" 2>stderr')
+
+
 def test_missing_packages_are_named_in_one_line(prune: Prune) -> None:
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", str(MAIN), "4.10"], cwd=prune.folder, capture_output=True, text=True
-    )
-    assert done.returncode == 1
-    assert done.stdout == ""
+    run = prune(prefix=STDERR_APART, python=[sys.executable, "-I", "-S"])
+    assert run.status == 1
+    assert run.output == ""
     assert re.fullmatch(
-        r"main.py: error: No module named .*: install .*pip install -r requirements.txt.*\n", done.stderr
+        r"main.py: error: No module named .*: install .*pip install -r requirements.txt.*\n",
+        (prune.folder / "stderr").read_text(),
     )
 
 
@@ -305,7 +271,9 @@ def old_python() -> str:
 
 @pytest.mark.skipif(not old_python(), reason="there is no python3.8")
 def test_old_python_is_named_in_one_line(prune: Prune) -> None:
-    done = subprocess.run([old_python(), str(MAIN), "4.10"], cwd=prune.folder, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert re.fullmatch(r"main.py: error: this is Python 3\.8\.\d+: install Python 3.9 or later\n", done.stderr)
-    assert list(prune.folder.iterdir()) == []
+    run = prune(prefix=STDERR_APART, python=[old_python()])
+    assert run.status == 1
+    assert run.output == ""
+    error = (prune.folder / "stderr").read_text()
+    assert re.fullmatch(r"main.py: error: this is Python 3\.8\.\d+: install Python 3.9 or later\n", error)
+    assert [path.name for path in prune.folder.iterdir()] == ["stderr"]

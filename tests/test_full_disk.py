@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from datetime import datetime
 
 import pytest
-from harness import MAIN, REGIONS, Prune, Run, check_promises
-from proxy import Sandbox
+from harness import REGIONS, Prune, Run, in_shell, recorded
 from world import World
 
 OTHER_RECORD: dict[str, list[object]] = {f"411.86.{number:012}-0": [] for number in range(100)}  # 3,000 bytes
@@ -17,18 +14,7 @@ OTHER_RECORD: dict[str, list[object]] = {f"411.86.{number:012}-0": [] for number
 
 def run_with_limit(prune: Prune, kibibytes: int, *args: str) -> Run:
     """Run main.py so that it cannot write files that are larger than this."""
-    with Sandbox(prune.world, prune.faults) as sandbox:
-        done = subprocess.run(
-            ["bash", "-c", f'ulimit -f {kibibytes}; exec "$@"', "bash", sys.executable, str(MAIN), *args, "4.10"],
-            cwd=prune.folder,
-            env=sandbox.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-    check_promises(sandbox)
-    assert "Traceback" not in done.stdout
-    return Run(done.returncode, done.stdout, prune.folder, sandbox)
+    return prune(*args, "4.10", prefix=in_shell(f'ulimit -f {kibibytes}; exec "$@"'))
 
 
 def files(prune: Prune) -> set[str]:
@@ -74,8 +60,6 @@ def test_nothing_is_deleted_once_the_log_no_longer_fits(world: World, prune: Pru
     deleted = [image for image in world.images.values() if not image.listed]
     assert bool(deleted) == (args == ())
     assert [image.id for image in deleted if image.snapshots[0] not in run.log] == []
-    assert {entry["image"] for entries in run.record.values() for entry in entries if entry["deleted"]} <= {
-        image.id for image in deleted
-    }
+    assert {id for id, is_deleted in recorded(run).items() if is_deleted} <= {image.id for image in deleted}
     assert prune("--log-to-file", "other.log", "4.10").status == 0
     assert world.listed("to be pruned") == []

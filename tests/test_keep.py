@@ -61,14 +61,6 @@ def test_image_on_record_whose_build_alone_is_named_is_kept(world: World, prune:
     assert image.listed
 
 
-def test_replicated_bootimage_is_kept_though_another_build_lists_it(world: World, prune: Prune) -> None:
-    replicated = world.add_build("410.84.202206010000-0", ["eu-west-1"], "bootimage")[0]
-    meta = world.metas[meta_path(BOOTIMAGE)]
-    meta["aliyun"].append({"name": replicated.region, "id": replicated.id})
-    assert prune().status == 0
-    assert replicated.listed
-
-
 def test_bootimage_on_record_is_kept(world: World, prune: Prune) -> None:
     entry = {"region": "us-east-1", "image": image_id(BOOTIMAGE, "us-east-1"), "deleted": False}
     record = {BOOTIMAGE: [entry], PRIVATE_BUILD: [entry]}

@@ -7,24 +7,20 @@ import sys
 from pathlib import Path
 
 import pytest
+from harness import Prune
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 SHELL_BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
 
 
-def test_help_is_what_the_program_prints() -> None:
+def test_help_is_what_the_program_prints(prune: Prune) -> None:
     help_block = re.search(r"```text\n(usage: .*?)```", README, re.DOTALL)
     assert help_block
-    printed = subprocess.run(
-        [sys.executable, str(ROOT / "main.py"), "--help"],
-        env={"COLUMNS": "100", "NO_COLOR": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    run = prune("--help", env={"COLUMNS": "100", "NO_COLOR": "1"})
+    assert run.status == 0
     # Python 3.9 has another heading.
-    assert help_block[1] == printed.stdout.replace("optional arguments:", "options:")
+    assert help_block[1] == run.output.replace("optional arguments:", "options:")
 
 
 @pytest.mark.parametrize("block", SHELL_BLOCKS)

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import fcntl
 import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import MAIN, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, Run
-from proxy import Sandbox
+from harness import PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, assert_refused, in_shell, recorded
 from world import World, image_id
 
 import main
 
 OTHER_BUILD = "411.86.202207160000-0"
-
-
-def assert_nothing_changed(world: World) -> None:
-    assert all(image.state == "kept" and image.tags == {} for image in world.images.values())
 
 
 def test_two_runs_at_the_same_time_share_a_record(world: World, prune: Prune) -> None:
@@ -32,20 +27,14 @@ def test_two_runs_at_the_same_time_share_a_record(world: World, prune: Prune) ->
     world.add_build(OTHER_BUILD, REGIONS)
     prune.write_record({"410.84.202001010000-0": []})
     prune.faults.latency["ecs"] = 0.1
-    with Sandbox(world, prune.faults) as sandbox:
-        processes = [
-            subprocess.Popen(
-                [sys.executable, str(MAIN), "--log-to-file", f"{release}.log", release],
-                cwd=prune.folder,
-                env=sandbox.environment(),
-                stdout=subprocess.DEVNULL,
-            )
-            for release in ("4.10", "4.11")
-        ]
-        assert [process.wait(timeout=60) for process in processes] == [0, 0]
-    record = json.loads((prune.folder / "deleted_images.json").read_text())
-    assert record.keys() >= {"410.84.202001010000-0", PUBLIC_BUILD, PRIVATE_BUILD, OTHER_BUILD}
-    assert all(entry["deleted"] for entries in record.values() for entry in entries)
+    with (
+        prune.started("--log-to-file", "4.10.log", "4.10") as one,
+        prune.started("--log-to-file", "4.11.log", "4.11") as other,
+    ):
+        run, other_run = one.finish(timeout=60), other.finish(timeout=60)
+    assert (run.status, other_run.status) == (0, 0)
+    assert run.record.keys() >= {"410.84.202001010000-0", PUBLIC_BUILD, PRIVATE_BUILD, OTHER_BUILD}
+    assert all(recorded(run).values())
     assert sorted(path.name for path in prune.folder.iterdir()) == ["4.10.log", "4.11.log", "deleted_images.json"]
 
 
@@ -71,49 +60,31 @@ def test_run_waits_for_another_one_that_replaces_the_record(prune: Prune) -> Non
         assert started.finish().status == 0
 
 
-def test_folder_that_stays_locked_is_a_refusal(world: World, prune: Prune) -> None:
+def test_folder_that_stays_locked_is_a_refusal(prune: Prune) -> None:
     prune.clock_speed = 20
     folder = os.open(prune.folder, os.O_RDONLY)
     fcntl.flock(folder, fcntl.LOCK_EX)
-    run = prune()
+    assert_refused(prune, "another process has locked")
     os.close(folder)
-    assert run.status == 1
-    assert run.line("ERROR", "another process has locked", "nothing was changed")
-    assert_nothing_changed(world)
 
 
-def test_record_with_the_same_build_twice_is_refused(world: World, prune: Prune) -> None:
+def test_record_with_the_same_build_twice_is_refused(prune: Prune) -> None:
     entry = json.dumps({"region": "us-east-1", "image": image_id(PRIVATE_BUILD, "us-east-1"), "deleted": False})
     path = prune.write_record(f'{{"{PRIVATE_BUILD}": [{entry}], "{PRIVATE_BUILD}": []}}')
-    before = path.read_text()
-    run = prune()
-    assert run.status == 1
-    assert run.line("ERROR", str(path), PRIVATE_BUILD, "twice")
-    assert path.read_text() == before
-    assert_nothing_changed(world)
+    assert_refused(prune, str(path), PRIVATE_BUILD, "twice")
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["FIFO", "folder"])
-def test_record_that_is_no_file_is_refused(world: World, prune: Prune, make: object) -> None:
-    make(prune.folder / "deleted_images.json")  # type: ignore[operator]
-    run = prune()
-    assert run.status == 1
-    assert run.line("ERROR", str(prune.folder / "deleted_images.json"), "is not a file")
-    assert_nothing_changed(world)
-
-
-@pytest.mark.parametrize("option", ["--filename", "--log-to-file"])
-def test_missing_folder_is_called_that(prune: Prune, option: str) -> None:
-    run = prune(option, "missing/file", "4.10")
-    assert run.status == 1
-    assert run.line(str(prune.folder / "missing" / "file"), "its folder does not exist; create it")
+def test_record_that_is_no_file_is_refused(prune: Prune, make: Callable[[Path], None]) -> None:
+    make(prune.folder / "deleted_images.json")
+    assert_refused(prune, str(prune.folder / "deleted_images.json"), "is not a file")
 
 
 def test_log_that_cannot_be_written_is_a_refusal(world: World, prune: Prune) -> None:
     run = prune("--log-to-file", "/dev/full", "4.10")
     assert run.status == 1
     assert run.line("ERROR", "the log /dev/full cannot be written", "No space left", "nothing was changed")
-    assert_nothing_changed(world)
+    assert all(image.state == "kept" and image.tags == {} for image in world.images.values())
 
 
 def test_dry_run_leaves_no_trace_beside_the_log(prune: Prune) -> None:
@@ -171,30 +142,13 @@ def test_link_to_a_record_that_does_not_exist_yet_stays_a_link(prune: Prune) -> 
     assert PRIVATE_BUILD in json.loads(target.read_text())
 
 
-def test_nested_entry_is_refused(world: World, prune: Prune) -> None:
+def test_nested_entry_is_refused(prune: Prune) -> None:
     entry = {"region": "us-east-1", "image": "m-1", "deleted": True, "note": {}}
     prune.write_record({PRIVATE_BUILD: [entry]})
-    run = prune()
-    assert run.status == 1
-    assert run.line("ERROR", "is not a record", PRIVATE_BUILD, "nested")
-    assert_nothing_changed(world)
+    assert_refused(prune, "is not a record", PRIVATE_BUILD, "nested")
 
 
 # A record that cannot be replaced, although root may write to it: mounts and sticky folders
-
-
-def run_prefixed(prune: Prune, prefix: list[str], *args: str) -> Run:
-    """Run main.py by way of another command."""
-    with Sandbox(prune.world, prune.faults) as sandbox:
-        done = subprocess.run(
-            [*prefix, sys.executable, str(MAIN), *args, "4.10"],
-            cwd=prune.folder,
-            env=sandbox.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-    return Run(done.returncode, done.stdout, prune.folder, sandbox)
 
 
 def works(*command: str) -> bool:
@@ -204,10 +158,7 @@ def works(*command: str) -> bool:
 MOUNT = [
     "unshare",
     "--mount",
-    "bash",
-    "-c",
-    'mount --bind deleted_images.json deleted_images.json && exec "$@"',
-    "bash",
+    *in_shell('mount --bind deleted_images.json deleted_images.json && exec "$@"'),
 ]
 WITHOUT_FOWNER = ["setpriv", "--bounding-set=-fowner", "--inh-caps=-fowner"]
 
@@ -215,27 +166,26 @@ WITHOUT_FOWNER = ["setpriv", "--bounding-set=-fowner", "--inh-caps=-fowner"]
 @pytest.mark.skipif(
     not works("unshare", "--mount", "mount", "--bind", "/tmp", "/tmp"), reason="needs the right to mount"
 )
-def test_record_that_is_mounted_as_a_single_file_is_refused(world: World, prune: Prune) -> None:
+def test_record_that_is_mounted_as_a_single_file_is_refused(prune: Prune) -> None:
     prune.write_record({})
-    run = run_prefixed(prune, MOUNT)
-    assert run.status == 1
-    assert run.line("ERROR", "cannot be replaced", "mount its folder instead", "nothing was changed")
-    assert_nothing_changed(world)
-    dry_run = run_prefixed(prune, MOUNT, "--dry-run")
+    assert_refused(prune, "cannot be replaced", "mount its folder instead", prefix=MOUNT)
+    dry_run = prune("--dry-run", "4.10", prefix=MOUNT)
     assert dry_run.status == 0
     assert dry_run.line("WARNING", "cannot be replaced", "mount its folder instead")
 
 
 @pytest.mark.skipif(not works(*WITHOUT_FOWNER, "true"), reason="needs the right to give up a capability")
-def test_record_of_another_user_in_a_sticky_folder_is_refused(world: World, prune: Prune) -> None:
+def test_record_of_another_user_in_a_sticky_folder_is_refused(prune: Prune) -> None:
     path = prune.write_record({})
     os.chown(path, 1234, -1)
     os.chown(prune.folder, 1235, -1)
     prune.folder.chmod(0o1777)
-    run = run_prefixed(prune, WITHOUT_FOWNER)
+    before, cloud = path.read_bytes(), copy.deepcopy(prune.world.images)
+    run = prune(prefix=WITHOUT_FOWNER)
     assert run.status == 1
     assert run.line("ERROR", f"the record {path} cannot be replaced", "not permitted", "nothing was changed")
-    assert_nothing_changed(world)
+    assert prune.world.images == cloud
+    assert path.read_bytes() == before
 
 
 @pytest.fixture

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
-import time
 
 import pytest
 from faults import Answer, Refused
-from harness import BOOTIMAGE, PRIVATE_BUILD, REGIONS, Prune, Run
+from harness import BOOTIMAGE, PRIVATE_BUILD, REGIONS, Prune, assert_refused
 from world import (
     API_HOST,
     DIRECTORY,
@@ -21,7 +19,6 @@ from world import (
     builds_url,
     commits_url,
     ecs_host,
-    image_id,
     rhcos_json,
     version_url,
 )
@@ -29,29 +26,10 @@ from world import (
 RECORD = '{"410.84.202001010000-0":   [ ]}'
 
 
-def assert_refused(prune: Prune, *words: str, env: dict[str, str | None] | None = None) -> Run:
-    """Run, and check that it was refused for the reason that these words tell."""
-    path = prune.folder / "deleted_images.json"
-    if not path.exists():
-        path.write_text(RECORD)
-    record, cloud, started = path.read_bytes(), copy.deepcopy(prune.world.images), time.monotonic()
-    run = prune(env=env or {})
-    assert run.status == 1
-    assert (time.monotonic() - started) * prune.clock_speed < 180
-    assert run.line("ERROR", *words)
-    assert run.output.count("ERROR") == 1
-    assert path.read_bytes() == record
-    assert prune.world.images == cloud
-    assert {call.what for call in run.calls("ecs")} <= {"DescribeImages"}
-    assert sorted(path.name for path in prune.folder.iterdir()) == ["aliyun_pruner.log", "deleted_images.json"]
-    return run
-
-
-def replaced(version: object, key: str, value: object) -> object:
-    """A copy of the document in which every value of this key is replaced."""
-    if isinstance(version, dict):
-        return {k: value if k == key else replaced(v, key, value) for k, v in version.items()}
-    return version
+@pytest.fixture(autouse=True)
+def record(prune: Prune) -> None:
+    """A record that is not formatted as a run would write it."""
+    prune.write_record(RECORD)
 
 
 def test_empty_history(world: World, prune: Prune) -> None:
@@ -71,23 +49,7 @@ def test_every_version_was_removed(world: World, prune: Prune) -> None:
 
 
 BOOTIMAGE_VERSION = rhcos_json(BOOTIMAGE, REGIONS, DIRECTORY)
-OTHER_SHAPES = {
-    "a list": [],
-    "null": b"null",
-    "no architectures": {"stream": "rhcos"},
-    "architectures are a list": {"architectures": []},
-    "an architecture is a string": {"architectures": {"x86_64": "rhcos"}},
-    "images are a list": replaced(BOOTIMAGE_VERSION, "images", []),
-    "aliyun is null": replaced(BOOTIMAGE_VERSION, "aliyun", None),
-    "regions are a list": replaced(BOOTIMAGE_VERSION, "regions", [["us-east-1"]]),
-    "a region is a string": replaced(BOOTIMAGE_VERSION, "us-east-1", "m-1"),
-    "an image is missing": replaced(BOOTIMAGE_VERSION, "us-east-1", {"release": BOOTIMAGE}),
-    "an image is a list of images": replaced(BOOTIMAGE_VERSION, "image", "m-1,m-2"),
-    "a release is a number": replaced(BOOTIMAGE_VERSION, "release", 410),
-    "a release is missing": replaced(BOOTIMAGE_VERSION, "us-east-1", {"image": "m-1"}),
-    "a region is none": replaced(BOOTIMAGE_VERSION, "regions", {"evil.example/?": {"release": "1", "image": "m-1"}}),
-    "nested too deeply": b'{"architectures":' * 100_000,
-}
+OTHER_SHAPES = {"a list": [], "nested too deeply": b'{"architectures":' * 100_000}
 
 
 @pytest.mark.parametrize("version", OTHER_SHAPES.values(), ids=OTHER_SHAPES)
@@ -126,7 +88,7 @@ def test_github_answers_only_errors(prune: Prune) -> None:
     assert_refused(prune, "502", "try again later")
 
 
-@pytest.mark.parametrize("commits", [b"{", {"message": "hello"}, [["sha"]], [{"commit": {}}]], ids=str)
+@pytest.mark.parametrize("commits", [b"{", [{"commit": {}}]], ids=str)
 def test_list_of_commits_of_another_shape(prune: Prune, commits: object) -> None:
     prune.faults.answers[commits_url()] = Answer(200, commits)
     assert_refused(prune, "GitHub" if commits == b"{" else "not a list of commits", "try again later")
@@ -151,8 +113,11 @@ def test_bad_github_token(prune: Prune) -> None:
     assert_refused(prune, "GITHUB_TOKEN", "valid", env={"GITHUB_TOKEN": "ghp_expired"})
 
 
-@pytest.mark.parametrize("name", ["ALIYUN_ACCESS_KEY_ID", "ALIYUN_ACCESS_KEY_SECRET"])
-@pytest.mark.parametrize("value", [None, "", " "], ids=["missing", "empty", "blank"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ALIYUN_ACCESS_KEY_ID", None), ("ALIYUN_ACCESS_KEY_SECRET", " ")],
+    ids=["missing", "blank"],
+)
 def test_credentials_are_missing(prune: Prune, name: str, value: str | None) -> None:
     run = assert_refused(prune, name, "set it", env={name: value})
     assert run.sandbox.calls == []
@@ -170,31 +135,14 @@ def test_credentials_are_refused(prune: Prune, env: dict[str, str | None], code:
     assert_refused(prune, code, "ALIYUN_ACCESS_KEY_ID", env=env)
 
 
-CREDENTIAL_CODES = [
-    "InvalidAccessKeyId.NotFound",
-    "InvalidAccessKeyId.Inactive",
-    "SignatureDoesNotMatch",
-    "IncompleteSignature",
-    "Forbidden",
-    "Forbidden.AccessKey",
-    "Forbidden.AccessKeyDisabled",
-    "Forbidden.RiskControl",
-    "Forbidden.UserVerification",
-    "NoEnabledAccessKey",
-    "InvalidSecurityToken.Expired",
-    "MissingSecurityToken",
-    "InvalidTimeStamp.Expired",
-]
-
-
-@pytest.mark.parametrize("code", CREDENTIAL_CODES)
+@pytest.mark.parametrize("code", ["InvalidAccessKeyId.NotFound", "InvalidTimeStamp.Expired"])
 def test_credentials_are_refused_with_any_code(prune: Prune, code: str) -> None:
     prune.faults.refusals["DescribeImages", ""] = Refused(403, code, f"{KEY_ID} is refused.")
     run = assert_refused(prune, "refused the credentials", "ALIYUN_ACCESS_KEY_ID", "clock")
     assert run.calls("store") == []
 
 
-@pytest.mark.parametrize("code", ["Forbidden.RAM", "Forbidden.NotSupportRAM", "NoPermission", "NoPermission.System"])
+@pytest.mark.parametrize("code", ["Forbidden.RAM", "NoPermission.System"])
 def test_account_has_no_permission_to_look(prune: Prune, code: str) -> None:
     prune.faults.refusals["DescribeImages", ""] = Refused(403, code, f"User {KEY_ID} is not authorized.")
     assert_refused(prune, code, "ecs:DescribeImages")
@@ -216,47 +164,34 @@ def test_no_region_answers(prune: Prune) -> None:
     assert_refused(prune, "no region answered", "proxy")
 
 
-ENTRY = {"region": "us-east-1", "image": image_id(PRIVATE_BUILD, "us-east-1"), "deleted": False}
 BROKEN_RECORDS = {
-    "empty file": "",
-    "not JSON": '{"410.84.202001010000-0": [',
-    "not UTF-8": "\udcff",
-    "a list": "[]",
-    "null": "null",
-    "entries are an object": json.dumps({PRIVATE_BUILD: ENTRY}),
-    "an entry is a list": json.dumps({PRIVATE_BUILD: [list(ENTRY.values())]}),
-    "an image is a list of images": json.dumps({PRIVATE_BUILD: [ENTRY | {"image": "m-1,m-2"}]}),
-    "a region is none": json.dumps({PRIVATE_BUILD: [ENTRY | {"region": "evil.example/"}]}),
-    "deleted is a string": json.dumps({PRIVATE_BUILD: [ENTRY | {"deleted": "no"}]}),
-    "nested too deeply": "[" * 100_000,
-} | {
-    f"{missing} is missing": json.dumps({PRIVATE_BUILD: [{k: v for k, v in ENTRY.items() if k != missing}]})
-    for missing in ENTRY
+    "empty file": b"",
+    "not UTF-8": b"\xff",
+    "an entry lacks almost all": json.dumps({PRIVATE_BUILD: [{"region": "us-east-1"}]}).encode(),
 }
 
 
-@pytest.mark.parametrize("record", BROKEN_RECORDS.values(), ids=BROKEN_RECORDS)
-def test_record_that_is_none(prune: Prune, record: str) -> None:
-    (prune.folder / "deleted_images.json").write_bytes(record.encode(errors="surrogateescape"))
+@pytest.mark.parametrize("content", BROKEN_RECORDS.values(), ids=BROKEN_RECORDS)
+def test_record_that_is_none(prune: Prune, content: bytes) -> None:
+    (prune.folder / "deleted_images.json").write_bytes(content)
     run = assert_refused(prune, "deleted_images.json is not a record", "--filename")
     assert run.sandbox.calls == []
 
 
 UNUSABLE_PATHS = {
-    "a folder": (".", "a file"),
-    "in a missing folder": ("missing/file", "its folder does not exist"),
-    "in /proc": ("/proc/file", "folder does not exist"),
-    "below a file": ("main.py/file", "Not a directory"),
+    "record is a folder": ("--filename", ".", "is not a file"),
+    "record in a missing folder": ("--filename", "missing/file", "its folder does not exist; create it"),
+    "log in a missing folder": ("--log-to-file", "missing/file", "its folder does not exist; create it"),
+    "log below a file": ("--log-to-file", "main.py/file", "Not a directory"),
 }
 
 
-@pytest.mark.parametrize(("path", "reason"), UNUSABLE_PATHS.values(), ids=UNUSABLE_PATHS)
-@pytest.mark.parametrize("option", ["--filename", "--log-to-file"])
+@pytest.mark.parametrize(("option", "path", "reason"), UNUSABLE_PATHS.values(), ids=UNUSABLE_PATHS)
 def test_file_that_cannot_be_written(prune: Prune, option: str, path: str, reason: str) -> None:
     (prune.folder / "main.py").touch()
     run = prune(option, path, "4.10")
     assert run.status == 1
-    assert run.line("error" if option == "--log-to-file" else "ERROR", str((prune.folder / path).resolve()))
+    assert run.line("error" if option == "--log-to-file" else "ERROR", str((prune.folder / path).resolve()), reason)
     assert run.sandbox.calls == []
 
 
@@ -280,14 +215,6 @@ def test_no_builds_json_in_any_directory(world: World, prune: Prune) -> None:
 
 OTHER_LISTINGS: dict[str, object] = {
     "not JSON": b'{"builds": [',
-    "a list": [],
-    "no builds": {"schema-version": "1.0.0"},
-    "builds are an object": {"builds": {"id": "1"}},
-    "a build is a string": {"builds": ["410.84.202001010000-0"]},
-    "an ID is missing": {"builds": [{"arches": []}]},
-    "an ID is a number": {"builds": [{"id": 410, "arches": []}]},
-    "arches are missing": {"builds": [{"id": "410.84.202001010000-0"}]},
-    "arches are null": {"builds": [{"id": "410.84.202001010000-0", "arches": None}]},
     "arches are a string": {"builds": [{"id": "410.84.202001010000-0", "arches": "x86_64"}]},
 }
 

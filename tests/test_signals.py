@@ -6,32 +6,17 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from harness import MAIN, REGIONS, Prune
-from proxy import Sandbox
+from harness import REGIONS, Prune
 from world import World
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
-def start(sandbox: Sandbox, folder: Path, *args: str, **options: object) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(  # type: ignore[call-overload,no-any-return]
-        [sys.executable, str(MAIN), *args], cwd=folder, env=sandbox.environment(), **options
-    )
-
-
-def seconds_until_end(process: subprocess.Popen[bytes], signum: int) -> float:
-    sent = time.monotonic()
-    process.send_signal(signum)
-    process.wait(timeout=20)
-    return time.monotonic() - sent
-
-
-def has_handler(process: subprocess.Popen[bytes], signum: int) -> bool:
+def has_handler(process: subprocess.Popen[str], signum: int) -> bool:
     """Whether the process handles the signal, by the bits of SigCgt in proc(5)."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     caught = int(next(line for line in status.splitlines() if line.startswith("SigCgt")).split()[1], 16)
@@ -40,39 +25,27 @@ def has_handler(process: subprocess.Popen[bytes], signum: int) -> bool:
 
 @pytest.mark.parametrize("signum", SIGNALS, ids=lambda signum: signum.name)
 def test_signal_during_the_imports_ends_the_process_quietly(prune: Prune, signum: signal.Signals) -> None:
-    with Sandbox(prune.world) as sandbox:
-        process = start(sandbox, prune.folder, "4.10", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    with prune.started() as started:
+        process = started.process
         while not has_handler(process, signal.SIGHUP) or not has_handler(process, signal.SIGTERM):
             assert process.poll() is None
             time.sleep(0.001)
         process.send_signal(signum)
-        output, _ = process.communicate(timeout=20)
-    assert process.returncode == 128 + signum
-    assert output == b""
+        run = started.finish(timeout=20)
+    assert run.status == 128 + signum
+    assert run.output == ""
     assert list(prune.folder.iterdir()) == []
 
 
 def test_hangup_that_nohup_ignores_stays_ignored(prune: Prune) -> None:
     prune.faults.latency["ecs"] = 0.1
-    with Sandbox(prune.world, prune.faults) as sandbox:
-        process = subprocess.Popen(
-            ["nohup", sys.executable, str(MAIN), "4.10"],
-            cwd=prune.folder,
-            env=sandbox.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        while not sandbox.calls:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGHUP)
-        assert process.wait(timeout=30) == 0
+    with prune.started(prefix=["nohup"], stdin=subprocess.DEVNULL) as started:
+        started.wait_until(lambda sandbox: sandbox.calls)
+        started.process.send_signal(signal.SIGHUP)
+        assert started.finish(timeout=30).status == 0
 
 
-@pytest.mark.parametrize("signum", SIGNALS, ids=lambda signum: signum.name)
-def test_reader_that_stopped_reading_does_not_make_the_run_immune(
-    world: World, prune: Prune, signum: signal.Signals
-) -> None:
+def test_reader_that_stopped_reading_does_not_make_the_run_immune(prune: Prune) -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     try:
@@ -80,28 +53,29 @@ def test_reader_that_stopped_reading_does_not_make_the_run_immune(
             os.write(writer, b"x" * 4096)
     except BlockingIOError:
         os.set_blocking(writer, True)
-    with Sandbox(world) as sandbox:
-        process = start(sandbox, prune.folder, "4.10", stdout=writer, stderr=writer)
+    with prune.started(stdout=writer) as started:
         time.sleep(1.5)  # It blocks in its first line.
-        assert seconds_until_end(process, signum) < 3
+        sent = time.monotonic()
+        started.process.send_signal(signal.SIGTERM)
+        run = started.finish(timeout=20)
+        assert time.monotonic() - sent < 3
     os.close(reader)
     os.close(writer)
-    assert process.returncode == 128 + signum
+    assert run.status == 128 + signal.SIGTERM
 
 
-@pytest.mark.parametrize("signum", SIGNALS, ids=lambda signum: signum.name)
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGHUP], ids=lambda signum: signum.name)
 def test_signal_while_the_record_is_replaced_leaves_it_whole_and_nothing_beside_it(
-    world: World, prune: Prune, signum: signal.Signals
+    prune: Prune, signum: signal.Signals
 ) -> None:
     entry = {"region": "us-east-1", "image": "m-1", "deleted": True}
     path = prune.write_record({f"411.86.{number:012}-0": [entry] for number in range(20_000)})
-    with Sandbox(world) as sandbox:
-        process = start(sandbox, prune.folder, "4.10", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while process.poll() is None and not list(prune.folder.glob("*.tmp")):
+    with prune.started() as started:
+        while started.process.poll() is None and not list(prune.folder.glob("*.tmp")):
             pass
-        process.send_signal(signum)
-        process.wait(timeout=20)
-    assert process.returncode == 128 + signum
+        started.process.send_signal(signum)
+        run = started.finish(timeout=20)
+    assert run.status == 128 + signum
     assert sorted(each.name for each in prune.folder.iterdir()) == ["aliyun_pruner.log", "deleted_images.json"]
     assert len(json.loads(path.read_text())) >= 20_000
 

@@ -7,29 +7,21 @@ import subprocess
 from datetime import datetime
 
 import pytest
-from faults import THROTTLED, Answer, Call, EcsFault, Faults, Refused
-from harness import MAIN, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, Run
+from faults import THROTTLED, Answer, Call, EcsFault, Refused
+from harness import (
+    MAIN,
+    PRIVATE_BUILD,
+    PUBLIC_BUILD,
+    REGIONS,
+    Prune,
+    assert_next_run_finishes,
+    kept_images,
+    snapshots_left,
+)
 from world import EcsSnapshot, World, image_id
 
 ARGS = ("--delete-snapshots", "4.10")
 SED = re.search(r"^sed .*$", (MAIN.parent / "README.md").read_text(), re.MULTILINE)
-
-
-def snapshots_left(world: World) -> set[str]:
-    """The images whose snapshots are not deleted."""
-    return {snapshot.image_id for snapshot in world.snapshots.values() if snapshot.listed}
-
-
-def kept_images(world: World) -> set[str]:
-    return {image.id for image in world.listed()}
-
-
-def assert_next_run_finishes(prune: Prune) -> Run:
-    prune.faults = Faults()
-    run = prune(*ARGS)
-    assert run.status == 0
-    assert snapshots_left(prune.world) == kept_images(prune.world)
-    return run
 
 
 def test_without_the_option_no_call_concerns_a_snapshot(world: World, prune: Prune) -> None:
@@ -73,7 +65,7 @@ def test_run_after_kill_9_sweeps_the_snapshots_that_were_left(world: World, prun
         started.process.wait()
     lost = snapshots_left(world) - kept_images(world)
     assert lost
-    assert_next_run_finishes(prune)
+    assert_next_run_finishes(prune, *ARGS)
 
 
 def test_snapshot_behind_an_image_that_stays_is_kept_without_a_failure(world: World, prune: Prune) -> None:
@@ -108,7 +100,7 @@ def test_other_refusal_fails_and_the_next_run_tries_again(world: World, prune: P
     assert run.status == 1
     assert run.line("ERROR", snapshot.id, "OperationDenied")
     assert snapshots_left(world) == kept_images(world) | {snapshot.image_id}
-    assert_next_run_finishes(prune)
+    assert_next_run_finishes(prune, *ARGS)
 
 
 def test_image_stays_if_its_snapshot_cannot_be_marked(world: World, prune: Prune) -> None:
@@ -118,7 +110,7 @@ def test_image_stays_if_its_snapshot_cannot_be_marked(world: World, prune: Prune
     assert run.status == 1
     assert image.listed
     assert run.line("ERROR", image.id, "QuotaExceed")
-    assert_next_run_finishes(prune)
+    assert_next_run_finishes(prune, *ARGS)
 
 
 @pytest.mark.parametrize("operation", ["DescribeSnapshots", "DeleteSnapshot"])
@@ -129,7 +121,7 @@ def test_permission_that_is_lacking_is_named_once_per_region(world: World, prune
     assert run.line("ERROR", "us-east-1: ", "wait for the next run", f"ecs:{operation}", "Forbidden.RAM")
     assert not {i for i in snapshots_left(world) - kept_images(world) if world.images[i].region != "us-east-1"}
     assert len([call for call in run.calls("ecs", operation) if call.where == "us-east-1"]) <= 4
-    assert_next_run_finishes(prune)
+    assert_next_run_finishes(prune, *ARGS)
 
 
 def test_marked_snapshots_that_are_not_listed_are_deleted_by_their_ids(world: World, prune: Prune) -> None:
@@ -207,7 +199,7 @@ def test_operation_on_snapshots_that_stays_throttled_is_given_up(world: World, p
     assert run.status == 1
     assert run.line("ERROR", "us-east-1: 2 snapshots wait", "throttled for 15 minutes")
     assert {image.id for image in world.listed("to be pruned")} == set()
-    assert_next_run_finishes(prune)
+    assert_next_run_finishes(prune, *ARGS)
 
 
 def test_dry_run_names_the_snapshots_and_changes_nothing(world: World, prune: Prune) -> None:
@@ -227,7 +219,7 @@ def test_unexpected_listing_of_snapshots_leaves_the_region(world: World, prune: 
     run = prune(*ARGS)
     assert run.status == 1
     assert {image.region for image in world.listed("to be pruned")} == {"us-east-1"}
-    assert_next_run_finishes(prune)
+    assert_next_run_finishes(prune, *ARGS)
 
 
 def list_snapshots(prune: Prune) -> list[str]:
@@ -267,7 +259,7 @@ def test_snapshots_are_swept_in_a_region_where_no_image_is_left(world: World, pr
     prune.faults.lacking.add(("eu-west-1", "DeleteSnapshot"))
     assert prune(*ARGS).status == 1
     assert snapshots_left(world) - kept_images(world)
-    assert_next_run_finishes(prune)
+    assert_next_run_finishes(prune, *ARGS)
 
 
 def test_snapshot_behind_an_image_that_somebody_else_deleted_meanwhile_is_deleted(world: World, prune: Prune) -> None:
@@ -292,7 +284,7 @@ def test_image_stays_if_its_snapshot_is_not_found_when_it_is_marked(world: World
     run = prune(*ARGS)
     assert run.status == 1
     assert image.listed
-    assert_next_run_finishes(prune)
+    assert_next_run_finishes(prune, *ARGS)
 
 
 def test_empty_listing_of_snapshots_is_taken_neither_for_unmarked_nor_for_deleted_ones(
@@ -310,7 +302,7 @@ def test_listing_of_snapshots_without_an_end_is_given_up(world: World, prune: Pr
     run = prune(*ARGS)
     assert run.status == 1
     assert len(run.calls("ecs", "DescribeSnapshots")) < 20
-    assert_next_run_finishes(prune)
+    assert_next_run_finishes(prune, *ARGS)
 
 
 def test_snapshots_that_were_marked_in_time_are_not_marked_again(world: World, prune: Prune) -> None:

@@ -7,16 +7,12 @@ import os
 import pty
 import re
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
-from harness import MAIN, PUBLIC_BUILD, REGIONS, Prune
-from proxy import Sandbox
-from world import World, image_id
+from harness import PUBLIC_BUILD, REGIONS, Prune, Started
+from world import image_id
 
 CLEAR = "\r\x1b[K"
 
@@ -24,21 +20,11 @@ CLEAR = "\r\x1b[K"
 class Screen:
     """main.py on a terminal of 80 columns."""
 
-    def __init__(self, sandbox: Sandbox, folder: Path, *args: str) -> None:
-        terminal, other_end = pty.openpty()
-        os.set_blocking(terminal, False)
+    def __init__(self, started: Started, terminal: int) -> None:
+        self.started = started
+        self.process = started.process
         self.terminal = terminal
         self.text = ""
-        self.process = subprocess.Popen(
-            [sys.executable, str(MAIN), *args],
-            cwd=folder,
-            env={**sandbox.environment(), "COLUMNS": "80"},
-            stdin=other_end,
-            stdout=other_end,
-            stderr=other_end,
-            start_new_session=True,
-        )
-        os.close(other_end)
 
     def read(self) -> None:
         with contextlib.suppress(OSError):
@@ -54,8 +40,7 @@ class Screen:
     def finish(self) -> int:
         self.read_until(lambda _: self.process.poll() is not None)
         self.read()
-        os.close(self.terminal)
-        return self.process.returncode
+        return self.started.finish().status
 
     def lines(self) -> list[str]:
         """What is left on the terminal, line by line; a status line is not, unless nothing cleared it."""
@@ -65,10 +50,20 @@ class Screen:
         return re.findall(r"((?:[a-z.]+ )+\d[^\r\n]*)\r\x1b", self.text)
 
 
+@contextlib.contextmanager
+def on_terminal(prune: Prune, *args: str) -> Iterator[Screen]:
+    terminal, other_end = pty.openpty()
+    os.set_blocking(terminal, False)
+    environment = {"COLUMNS": "80"}
+    with prune.started(*args, env=environment, stdin=other_end, stdout=other_end, start_new_session=True) as started:
+        os.close(other_end)
+        yield Screen(started, terminal)
+    os.close(terminal)
+
+
 def run_on_terminal(prune: Prune, *args: str) -> Screen:
-    with Sandbox(prune.world, prune.faults, prune.clock_speed) as sandbox:
-        screen = Screen(sandbox, prune.folder, *args)
-        screen.status = screen.finish()  # type: ignore[attr-defined]
+    with on_terminal(prune, *args) as screen:
+        assert screen.finish() == 0
     return screen
 
 
@@ -103,20 +98,18 @@ def test_status_line_is_rewritten_in_place_within_80_columns_and_cleared_at_the_
     assert screen.lines()[-1] == ""
 
 
-def test_status_line_names_the_regions_that_are_throttled(world: World, prune: Prune) -> None:
+def test_status_line_names_the_regions_that_are_throttled(prune: Prune) -> None:
     prune.faults.calls_a_minute = 1
-    with Sandbox(world, prune.faults) as sandbox:
-        screen = Screen(sandbox, prune.folder, "4.10")
+    with on_terminal(prune) as screen:
         screen.read_until(lambda text: re.search(r"\d throttled until \d\d:\d\d:\d\d: cn-", text))
         screen.process.kill()
         screen.finish()
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGHUP], ids=lambda signum: signum.name)
-def test_interrupt_leaves_the_terminal_clean(world: World, prune: Prune, signum: signal.Signals) -> None:
+def test_interrupt_leaves_the_terminal_clean(prune: Prune, signum: signal.Signals) -> None:
     prune.faults.latency["ecs"] = 1.5
-    with Sandbox(world, prune.faults) as sandbox:
-        screen = Screen(sandbox, prune.folder, "4.10")
+    with on_terminal(prune) as screen:
         screen.read_until(lambda text: "regions checked" in text)
         screen.process.send_signal(signum)
         assert screen.finish() == 128 + signum

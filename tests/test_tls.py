@@ -12,10 +12,6 @@ ECS_HOST = ecs_host(REGIONS[0])
 VARIABLES = ("ALIBABA_CLOUD_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 VALUES = {"unset": None, "empty": ""}
 
-requests_bundle = pytest.mark.parametrize("requests_bundle", ["unset", "empty", "set"])
-alibaba_bundle = pytest.mark.parametrize("alibaba_bundle", ["unset", "empty", "set"])
-bad_certificate = pytest.mark.parametrize("bad_certificate", ["untrusted_hosts", "misnamed_hosts"])
-
 
 def environment(requests_bundle: str, alibaba_bundle: str, curl_bundle: str = "set") -> dict[str, str | None]:
     """What to change in the environment of the sandbox, which sets all three variables to the file of its CA."""
@@ -35,9 +31,15 @@ def assert_refused_certificate(run: Run, host: str, variable: str, connections: 
     assert run.line("ERROR", host, "CERTIFICATE_VERIFY_FAILED", f"verified with {variable}={run.sandbox.ca_file}")
 
 
-@bad_certificate
-@alibaba_bundle
-@requests_bundle
+@pytest.mark.parametrize(
+    ("requests_bundle", "alibaba_bundle", "bad_certificate"),
+    [
+        ("set", "set", "untrusted_hosts"),
+        ("set", "empty", "misnamed_hosts"),
+        ("unset", "set", "misnamed_hosts"),
+        ("empty", "unset", "untrusted_hosts"),
+    ],
+)
 def test_ecs_with_a_bad_certificate(
     prune: Prune, requests_bundle: str, alibaba_bundle: str, bad_certificate: str
 ) -> None:
@@ -48,9 +50,14 @@ def test_ecs_with_a_bad_certificate(
     assert_refused_certificate(run, ECS_HOST, used)
 
 
-@bad_certificate
-@alibaba_bundle
-@requests_bundle
+@pytest.mark.parametrize(
+    ("requests_bundle", "alibaba_bundle", "bad_certificate"),
+    [
+        ("set", "unset", "untrusted_hosts"),
+        ("unset", "set", "misnamed_hosts"),
+        ("empty", "empty", "untrusted_hosts"),
+    ],
+)
 def test_store_with_a_bad_certificate(
     prune: Prune, requests_bundle: str, alibaba_bundle: str, bad_certificate: str
 ) -> None:
@@ -61,10 +68,9 @@ def test_store_with_a_bad_certificate(
     assert_refused_certificate(run, STORE_HOST, used, connections=5)
 
 
-@bad_certificate
-def test_region_without_bootimages_with_a_bad_certificate(world: World, prune: Prune, bad_certificate: str) -> None:
+def test_region_without_bootimages_with_a_bad_certificate(world: World, prune: Prune) -> None:
     world.add_build("410.84.202206030000-0", ["eu-west-1"])
-    prune.options[bad_certificate] = {ecs_host("eu-west-1")}
+    prune.options["untrusted_hosts"] = {ecs_host("eu-west-1")}
     run = prune()
     assert run.status == 1
     assert run.sandbox.tunnels[ecs_host("eu-west-1")] == 1
@@ -72,16 +78,14 @@ def test_region_without_bootimages_with_a_bad_certificate(world: World, prune: P
     assert run.line("ERROR", "eu-west-1: 1 images wait", "CERTIFICATE_VERIFY_FAILED", run.sandbox.ca_file)
 
 
-@alibaba_bundle
-@requests_bundle
+@pytest.mark.parametrize(("requests_bundle", "alibaba_bundle"), [("empty", "unset"), ("unset", "empty")])
 def test_good_certificates(world: World, prune: Prune, requests_bundle: str, alibaba_bundle: str) -> None:
     run = prune(env=environment(requests_bundle, alibaba_bundle))
     assert run.status == 0
     assert world.listed("to be pruned") == []
 
 
-@pytest.mark.parametrize("requests_bundle", ["unset", "empty"])
-@alibaba_bundle
+@pytest.mark.parametrize(("requests_bundle", "alibaba_bundle"), [("unset", "unset"), ("empty", "set")])
 def test_without_a_variable_only_well_known_cas_are_trusted(
     prune: Prune, requests_bundle: str, alibaba_bundle: str
 ) -> None:
