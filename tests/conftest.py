@@ -15,7 +15,7 @@ from harness import (
     REGIONS,
     Prune,
 )
-from world import World, rhcos_json
+from world import World
 
 # What started the tests may ignore these, as nohup and a shell's `&` do, and main.py would go on to ignore them.
 for each in (signal.SIGINT, signal.SIGHUP):
@@ -27,7 +27,6 @@ for each in (signal.SIGINT, signal.SIGHUP):
 def world() -> World:
     """4.10 with two bootimages and three builds that never became one, in two regions."""
     world = World()
-    world.add_commit(rhcos_json(None, (), ""))
     world.add_bootimage(OLD_BOOTIMAGE, REGIONS)
     world.add_bootimage(BOOTIMAGE, REGIONS)
     world.add_build(PUBLIC_BUILD, REGIONS, public=True)

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import quote
 
-from faults import REQUEST_ID, Answer, Faults, Refused
+from faults import REQUEST_ID, Answer, Faults, Refused, with_request_id
 from world import KEY_ID, OTHER_KEY_ID, OTHER_SECRET, SECRET, STATUSES, EcsImage, EcsSnapshot, World, ecs_host
 
 
@@ -37,6 +37,9 @@ class EcsService:
         }
 
     def answer(self, method: str, host: str, query: dict[str, str]) -> Answer:
+        return with_request_id(self.carry_out(method, host, query))
+
+    def carry_out(self, method: str, host: str, query: dict[str, str]) -> Answer:
         try:
             account = self.check_request(method, host, query)
             operation, region, ids = query["Action"], query["RegionId"], ids_in(query)
@@ -51,6 +54,11 @@ class EcsService:
             result = self.operations[operation](account, query)
         except Refused as refused:
             return refused.answer
+        for fault in faults:
+            if fault.late:
+                return fault.late
+            if fault.cut:
+                cut_listing(result)
         return Answer(200, {"RequestId": REQUEST_ID} | result)
 
     def check_request(self, method: str, host: str, query: dict[str, str]) -> str:
@@ -188,6 +196,8 @@ class EcsService:
         return {}
 
     def delete_image(self, account: str, query: dict[str, str]) -> dict[str, Any]:
+        if self.faults.ignore_missing and not self.find(account, query["RegionId"], query["ImageId"]):
+            return {}
         image = self.find_own(account, query["RegionId"], query["ImageId"])
         if image.public:
             raise Refused(403, "ImageIsPublic")
@@ -205,11 +215,19 @@ class EcsService:
             raise Refused(404, "InvalidSnapshotId.NotFound", "The specified snapshot does not exist.")
         if query.get("Force") == "true":
             raise Refused(403, "Forbidden.RAM", "The sandbox's policy does not grant Force.")
-        image = self.world.images.get(snapshot.image_id)
-        if image and image.listed:
+        if any(image.listed and snapshot.id in image.snapshots for image in self.world.images.values()):
             raise Refused(403, "SnapshotCreatedImage", "An image was created from the snapshot.")
+        if snapshot.disk:
+            raise Refused(403, "SnapshotCreatedDisk", "A disk was created from the snapshot.")
         snapshot.deleted_at = self.clock()
         return {}
+
+
+def cut_listing(result: dict[str, Any]) -> None:
+    """Drop half of what a listing holds, but not from its TotalCount."""
+    for listing in (result.get("Images", {}).get("Image"), result.get("Snapshots", {}).get("Snapshot")):
+        if listing:
+            del listing[len(listing) // 2 :]
 
 
 def ids_in(query: Mapping[str, str]) -> tuple[str, ...]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+import uuid
 from collections.abc import Callable, Collection, Container, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-REQUEST_ID = "00000000-0000-0000-0000-000000000000"
+REQUEST_ID = "00000000-0000-0000-0000-000000000000"  # replaced by the ID of the request
 
 
 class Answer(NamedTuple):
@@ -21,11 +22,35 @@ def ecs_error(status: int, code: str, message: str = "The request was refused.")
     return Answer(status, {"RequestId": REQUEST_ID, "Code": code, "Message": message})
 
 
+def with_request_id(answer: Answer) -> Answer:
+    """The answer with an ID of its own, if it has one at all: an answer of a gateway has none."""
+    if not (isinstance(answer.body, dict) and "RequestId" in answer.body):
+        return answer
+    return answer._replace(body={**answer.body, "RequestId": str(uuid.uuid4()).upper()})
+
+
 LOST = Answer(0)  # The connection is lost.
 HANGS = Answer(-1)  # No answer ever comes.
 THROTTLED = ecs_error(400, "Throttling.User", "Request was denied due to user flow control.")
 FORBIDDEN = ecs_error(403, "Forbidden.RAM", "User not authorized to operate on the specified resource.")
 NO_IMAGES = Answer(200, {"RequestId": REQUEST_ID, "TotalCount": 0, "Images": {"Image": []}})
+NO_SNAPSHOTS = Answer(200, {"RequestId": REQUEST_ID, "TotalCount": 0, "Snapshots": {"Snapshot": []}})
+NOT_GZIP = Answer(200, b"damaged on the way", {"Content-Encoding": "gzip"})
+NOT_JSON = Answer(200, b'{"damaged": "on the')
+# ECS refuses a call with these, and carries it out when it comes again (aliyun/terraform-provider-alicloud#3437).
+PASSING = {
+    "OperationConflict": ecs_error(409, "OperationConflict"),
+    "SystemBusy": ecs_error(400, "SystemBusy"),
+    "ServiceUnavailable": ecs_error(400, "ServiceUnavailable"),
+    "InternalError": ecs_error(400, "InternalError"),
+    "SignatureNonceUsed": ecs_error(400, "SignatureNonceUsed", "Specified signature nonce was used already."),
+    "408": Answer(408, b""),
+}
+TOKEN_POLICY = Answer(
+    403,
+    {"message": "`openshift` forbids access via a personal access token (classic). Please use a GitHub App."},
+    {"X-RateLimit-Remaining": "4882", "X-RateLimit-Reset": "2000000000"},
+)
 
 
 class Call(NamedTuple):
@@ -63,12 +88,31 @@ class EcsFault:
     id: str = ""  # of an image or a snapshot that the call names, "" for all
     calls: Container[int] = range(1, sys.maxsize)
     answer: Answer | None = None  # sent instead of carrying the call out
+    late: Answer | None = None  # sent after the call was carried out
     hidden: Collection[str] = ()  # images and snapshots that the call does not see
+    cut: bool = False  # a listing holds half of its TotalCount
     count: int = 0
 
     def applies(self, operation: str, region: str, ids: Collection[str]) -> bool:
         """Whether this call goes wrong. Counts it."""
         if operation != self.operation or self.region not in ("", region) or (self.id and self.id not in ids):
+            return False
+        self.count += 1
+        return self.count in self.calls
+
+
+@dataclass
+class WebFault:
+    """What goes wrong with some requests to GitHub and the store, counted from 1: those whose URL ends so."""
+
+    url: str
+    answer: Answer
+    calls: Container[int] = range(1, sys.maxsize)
+    count: int = 0
+
+    def applies(self, url: str) -> bool:
+        """Whether this request goes wrong. Counts it."""
+        if not url.endswith(self.url):
             return False
         self.count += 1
         return self.count in self.calls
@@ -83,9 +127,11 @@ class Faults:
     broken: float = 0.0  # 500 with a body in HTML, instead of carrying it out
     lost_before: float = 0.0  # connection lost, not carried out
     lost_after: float = 0.0  # carried out, connection lost
+    damaged: float = 0.0  # carried out; the body is no gzip
     answers: dict[str, Answer] = field(default_factory=dict)  # by URL, or the end of one
     refusals: dict[tuple[str, str], Refused] = field(default_factory=dict)  # by operation and ID, "" for all
     ecs: list[EcsFault] = field(default_factory=list)  # the first that applies gives the answer
+    web: list[WebFault] = field(default_factory=list)  # the same
     blind_regions: set[str] = field(default_factory=set)  # listings are empty there, all else is forbidden
     lacking: set[tuple[str, str]] = field(default_factory=set)  # permissions, by region ("" for all) and operation
     dead_hosts: set[str] = field(default_factory=set)  # refused by the proxy
@@ -93,7 +139,11 @@ class Faults:
     calls_a_minute: int | None = None  # for each region and operation; more are throttled until the next minute
     links: dict[str, str] | None = None  # sent by GitHub instead of the Link header
     github_budget: int | None = None  # API calls that are left in this hour
+    commits_listed: int | None = None  # The list of commits ends after so many, with status 200.
+    empty_pages: Container[int] = ()  # of the list of commits
+    raw_limit: Answer | None = None  # what raw.githubusercontent.com answers to everything
     listing_lag: float = 0.0  # seconds that a deleted image stays listed
+    ignore_missing: bool = False  # DeleteImage succeeds if there is no such image, as one sentence of its page says
     lose_first_answer: set[str] = field(default_factory=set)  # of these operations; they are carried out
     cut_first_answer: set[str] = field(default_factory=set)  # half of it, of paths that end so
     on_call: Callable[[Call], None] | None = None  # called when a request arrives, before it is carried out

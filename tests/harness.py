@@ -73,15 +73,39 @@ class Started:
             assert time.monotonic() < deadline
             time.sleep(0.005)
 
+    def run(self, output: str) -> Run:
+        """The run, once it has ended."""
+        return Run(self.process.returncode, output, self.folder, self.sandbox)
+
     def finish(self, timeout: float = 120) -> Run:
         """Wait for the end, and check what no run may ever do. There is no output if stdout went elsewhere."""
         output, _ = self.process.communicate(timeout=timeout)
-        run = Run(self.process.returncode, output or "", self.folder, self.sandbox)
+        run = self.run(output or "")
         check_promises(self.sandbox)
         check_secrets(run)
         assert "Traceback" not in run.output
         assert self.sandbox.leaks == []
         return run
+
+
+@contextlib.contextmanager
+def start(
+    sandbox: Sandbox, folder: Path, command: Sequence[str], env: Mapping[str, str | None] = {}, **options: Any
+) -> Iterator[Started]:
+    """Start a command in the sandbox; it is ended if it is still running at the end of the context."""
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env={name: value for name, value in {**sandbox.environment(), **env}.items() if value is not None},
+        stderr=subprocess.STDOUT,
+        text=True,
+        **{"stdout": subprocess.PIPE, **options},
+    )
+    with process:
+        try:
+            yield Started(process, folder, sandbox)
+        finally:
+            process.kill()
 
 
 class Prune:
@@ -117,21 +141,10 @@ class Prune:
     ) -> Iterator[Started]:
         """Start main.py, by way of another command if there is a prefix; stderr goes where stdout goes."""
         with Sandbox(self.world, self.faults, self.clock_speed, **self.options) as sandbox:
-            process = subprocess.Popen(
-                [*prefix, *python, str(MAIN), *(args or ["4.10"])],
-                cwd=self.folder,
-                env={name: value for name, value in {**sandbox.environment(), **env}.items() if value is not None},
-                stdin=stdin,
-                stdout=stdout,
-                stderr=subprocess.STDOUT,
-                start_new_session=start_new_session,
-                text=True,
-            )
-            with process:
-                try:
-                    yield Started(process, self.folder, sandbox)
-                finally:
-                    process.kill()
+            command = [*prefix, *python, str(MAIN), *(args or ["4.10"])]
+            options = {"stdin": stdin, "stdout": stdout, "start_new_session": start_new_session}
+            with start(sandbox, self.folder, command, env, **options) as started:
+                yield started
 
     def write_record(self, content: str | dict[str, Any]) -> Path:
         path = self.folder / "deleted_images.json"

@@ -22,7 +22,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import trustme
 from aiohttp import web
 from ecs import EcsService, ids_in
-from faults import HANGS, LOST, Answer, Call, Faults
+from faults import HANGS, LOST, NOT_GZIP, Answer, Call, Faults
 from github import GitHubService
 from store import StoreService
 from world import API_HOST, CLOSED_REGIONS, GITHUB_TOKEN, KEY_ID, RAW_HOST, SECRET, STORE_HOST, World, ecs_host
@@ -231,19 +231,28 @@ class Sandbox:
                 return answer
             chance -= rate
         answer = self.answer(service, request, query)
-        return LOST if chance < self.faults.lost_after else answer
+        for rate, instead in ((self.faults.lost_after, LOST), (self.faults.damaged, NOT_GZIP)):
+            if chance < rate:
+                return instead
+            chance -= rate
+        return answer
 
     def answer(self, service: str, request: web.BaseRequest, query: dict[str, str]) -> Answer:
         path = unquote(urlsplit(request.raw_path).path)
+        url = f"https://{request.host}{path}"
         for end, fixed in self.faults.answers.items():
-            if f"https://{request.host}{path}".endswith(end):
+            if url.endswith(end):
                 return fixed
+        for fault in self.faults.web if service != "ecs" else ():
+            if fault.applies(url):
+                return fault.answer
         if service == "ecs":
             return self.ecs.answer(request.method, request.host, query)
         if service == "store":
             return self.store.answer(path)
         if request.host == API_HOST:
-            return self.github.answer_api(path, query, request.headers.get("Authorization", ""))
+            headers = request.headers
+            return self.github.answer_api(path, query, headers.get("Authorization", ""), headers.get("Accept", ""))
         return self.github.answer_raw(path)
 
     def note_leaks(self, request: web.BaseRequest) -> None:

@@ -51,7 +51,7 @@ EMPTY_LISTINGS: dict[str, Container[int]] = {
 @pytest.mark.parametrize("calls", EMPTY_LISTINGS.values(), ids=EMPTY_LISTINGS)
 def test_empty_listing_is_not_taken_for_deletions(world: World, prune: Prune, calls: Container[int]) -> None:
     prune.faults.ecs = [EcsFault("DescribeImages", REGION, calls=calls, answer=NO_IMAGES)]
-    prune.clock_speed = 300
+    prune.clock_speed = 150
     run = prune()
     assert run.status == 1
     assert "ecs:DescribeImages" in run.output
@@ -77,7 +77,7 @@ def test_one_empty_listing_during_the_confirmation_does_no_harm(world: World, pr
 def test_image_is_not_gone_if_the_listing_lacks_the_witness_too(world: World, prune: Prune) -> None:
     images = [image_id(build, REGION) for build in (OLD_BOOTIMAGE, BOOTIMAGE, PUBLIC_BUILD)]
     prune.faults.ecs = [EcsFault("DescribeImages", REGION, calls=range(2, ALL_LATER), hidden=images)]
-    prune.clock_speed = 300
+    prune.clock_speed = 150
     run = prune()
     assert run.status == 1
     assert recorded(run)[image_id(PUBLIC_BUILD, REGION)] is False
@@ -166,7 +166,7 @@ def test_last_image_in_a_region_without_bootimages_that_stays_hidden_is_not_reco
         EcsFault("DeleteImage", NEW_REGION, answer=Answer(200, {"RequestId": REQUEST_ID})),
         EcsFault("DescribeImages", NEW_REGION, calls=range(4, ALL_LATER), answer=NO_IMAGES),
     ]
-    prune.clock_speed = 300
+    prune.clock_speed = 150
     run = prune()
     assert run.status == 1
     assert image.listed

@@ -14,6 +14,9 @@ STREAM_METADATA = "data/data/coreos/rhcos.json"
 API_HOST = "api.github.com"
 RAW_HOST = "raw.githubusercontent.com"
 COMMITS_PATH = "/repos/openshift/installer/commits"
+CONTENTS_PATH = f"/repos/openshift/installer/contents/{STREAM_METADATA}"
+# The commit that moved the file to this path. It is the oldest one on every branch.
+OLDEST_COMMIT = "61605bdcac8d24dc380cfe27e8d29678e0ffdc38"
 STORE_HOST = "rhcos.mirror.openshift.com"
 OLD_STORE_HOST = "rhcos-redirector.apps.art.xq1c.p1.openshiftapps.com"
 STORE_ROOT = "/art/storage/"
@@ -159,6 +162,7 @@ class EcsSnapshot:
     region: str
     image_id: str
     owner: str = KEY_ID
+    disk: bool = False  # A disk was created from it.
     tags: dict[str, str] = field(default_factory=dict)
     deleted_at: float | None = None
     closed: bool = False
@@ -238,12 +242,16 @@ class World:
         The commit changed so many other files, too, which GitHub lists first.
         """
         branch = branch or f"release-{self.release}"
+        if not self.branches[branch]:
+            # As in reality, the oldest version names no Aliyun image.
+            self.branches[branch] = [OLDEST_COMMIT]
+            self.versions[OLDEST_COMMIT] = rhcos_json(None, (), "")
+            self.changed_files[OLDEST_COMMIT] = [{"filename": STREAM_METADATA, "status": "renamed"}]
         commit = hashlib.sha1(f"{branch} {len(self.branches[branch])}".encode()).hexdigest()
         self.changed_files[commit] = [{"filename": f"data/{n}", "status": "added"} for n in range(other_files)]
         if version is not None:
             self.versions[commit] = version
-            status = "modified" if self.branches[branch] else "added"
-            self.changed_files[commit].append({"filename": STREAM_METADATA, "status": status})
+            self.changed_files[commit].append({"filename": STREAM_METADATA, "status": "modified"})
         elif moved_to:
             moved = {"filename": moved_to, "status": "renamed", "previous_filename": STREAM_METADATA}
             self.changed_files[commit].append(moved)
@@ -317,7 +325,6 @@ class World:
 def default_world(builds: int = 60) -> World:
     """4.10 with its five bootimages, so many builds around them, and one image for each reason to keep it."""
     world = World()
-    world.add_commit(rhcos_json(None, (), ""))
     for build, regions in BOOTIMAGES.items():
         host = OLD_STORE_HOST if build < "410.84.202207" else STORE_HOST
         world.add_bootimage(build, regions, host=host)
