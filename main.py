@@ -9,17 +9,18 @@ of all other builds are tagged `bootimage=false`, made private and deleted. A ru
 2. `find_bootimages`   reads these versions: the builds and images to keep, and where the release's builds are
 3. `find_builds`       reads every builds.json of the release (RHCOS store)
 4. `find_uploads`      reads the meta.json of each build: the images that it uploaded, by region
-5. `plan_regions`      looks at each image in the cloud and decides what happens to it (ECS)
-6. `prune_region`      tags, makes private and deletes the images of one region, and confirms that they are gone
+5. `Region`            looks at the images of a region, and decides (ECS)
+6.                     tags, makes private and deletes them, until a look shows that they are gone
 7. `save_record`       writes the results to deleted_images.json, for the next run
 
 The record lists what each build uploaded; `deleted: false` is tried again by the next run:
 
     {"410.84.202112050307-0": [{"region": "us-east-1", "image": "m-2278ffe99a3b6169ae74", "deleted": true}]}
 
-Only `Web` talks to GitHub and the store, only `Ecs` to Alibaba Cloud. Both retry. Only `reason_to_keep` decides whether
-an image may be deleted. What a service does not show is not therefore gone: an image counts as gone only if the same
-answer lists a witness, an image of the account that no run deletes.
+Everything that is asked of a service is asked in `work_off`: look, act, and look again until each item has an outcome.
+Nothing else repeats a call. Only `reason_to_keep` decides whether an image may be deleted. What a service does not show
+is not therefore gone: an image counts as gone only if the same answer shows the region's witness, an image of the
+account that no run deletes.
 """
 
 from __future__ import annotations
@@ -41,8 +42,6 @@ if __name__ == "__main__":
 
 import argparse
 import contextlib
-import dataclasses
-import errno
 import fcntl
 import io
 import itertools
@@ -51,20 +50,19 @@ import logging
 import random
 import re
 import shutil
-import ssl
-import stat
 import threading
 import time
 import uuid
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from enum import Enum
-from functools import cache, partial
-from types import FrameType, MappingProxyType
-from typing import IO, Any, NamedTuple, TypeVar, Union
-from urllib.parse import unquote, urlsplit
+from functools import partial
+from types import FrameType
+from typing import IO, Any, NamedTuple, TypeVar, cast
+from urllib.parse import unquote
 
 try:
     import requests
@@ -78,18 +76,19 @@ try:
     from aliyunsdkecs.request.v20140526.ModifyImageSharePermissionRequest import ModifyImageSharePermissionRequest
     from aliyunsdkecs.request.v20140526.TagResourcesRequest import TagResourcesRequest
     from requests.adapters import HTTPAdapter
+    from requests.exceptions import ChunkedEncodingError, ContentDecodingError, InvalidSchema, InvalidURL
     from requests.utils import get_environ_proxies
-    from urllib3.exceptions import HTTPError, InvalidHeader
-    from urllib3.response import BaseHTTPResponse
-    from urllib3.util import Retry
+    from urllib3.exceptions import LocationValueError
 except ImportError as error:
     sys.exit(f"main.py: error: {error}: install the packages of requirements.txt (pip install -r requirements.txt)")
 
-INSTALLER_API = "https://api.github.com/repos/openshift/installer"
-INSTALLER_RAW = "https://raw.githubusercontent.com/openshift/installer"
+GITHUB_API = "https://api.github.com/repos/openshift/installer"
+GITHUB_RAW = "https://raw.githubusercontent.com/openshift/installer"
 STREAM_METADATA = "data/data/coreos/rhcos.json"
-STORE = "https://rhcos.mirror.openshift.com/art/storage"
 COMMITS_PER_PAGE = 100  # the most that GitHub sends
+# The commit that brought the file to this path: the oldest one in the list of every release branch.
+OLDEST_COMMIT = "61605bdcac8d24dc380cfe27e8d29678e0ffdc38"
+STORE = "https://rhcos.mirror.openshift.com/art/storage"
 
 # The directories of the store in which the builds of 4.10 to 4.18 were made, by `urls.rhcos_release_base` in the
 # group.yml of openshift-eng/ocp-build-data. Each release has some of them, and rhcos.json does not name them all.
@@ -100,68 +99,48 @@ USUAL_DIRECTORIES = (
     "prod/streams/{release}-9.2/builds",
     "prod/streams/{release}-9.4/builds",
 )
-
-# The architectures that ECS offers.
-ECS_ARCHITECTURES = ("x86_64", "aarch64")
+ECS_ARCHITECTURES = ("x86_64", "aarch64")  # that ECS offers
 
 # The vendor closed these regions on that day, with all that was in them (The Register, 2024-07-01).
-CLOSED_REGIONS = {
-    "ap-south-1": "2024-07-15",
-    "ap-southeast-2": "2024-09-30",
-}
+CLOSED_REGIONS = {"ap-south-1": "2024-07-15", "ap-southeast-2": "2024-09-30"}
 
 # A build may become a bootimage weeks later: over 66 bumps (4.10 to 4.18) the lag was 1 day (median), 16 days (most).
 YOUNG = timedelta(days=30)
 
 WEB_WORKERS = 16
-REGION_WORKERS = 4
+REGION_WORKERS = 4  # in each region
 MOST_REGIONS = 40  # more than Alibaba Cloud has
 
-DESCRIBE_LIMIT = 100  # DescribeImages and DescribeSnapshots: the largest PageSize
-TAG_LIMIT = 50  # TagResources: the most ResourceIds
+DESCRIBE_LIMIT = 100  # DescribeImages and DescribeSnapshots: the most IDs, and the largest page
+TAG_LIMIT = 50  # TagResources: the most IDs
+# Without Status, DescribeImages leaves out every image that is not Available.
+EVERY_STATUS = "Creating,Waiting,Available,UnAvailable,CreateFailed,Deprecated"
+MARK = "rhcos-aliyun-pruner"  # the key of the tag of snapshots behind deleted images; its value is the release
 
-# Do not act on a look at an image that is older than this: somebody may have pinned the image since.
-LOOK_SECONDS = 60
+LOOK_SECONDS = 60  # Make no change on an older look: somebody may have pinned the image since.
 
 CONNECT_TIMEOUT = 10  # seconds
 WEB_TIMEOUT = 20  # seconds without a byte
 ECS_TIMEOUT = 40  # seconds; the SDK's own table grants DescribeImages 38 and DeleteImage 36
 
+# There is no hope after so much without an answer; see Patience.
+LOST_ROUNDS = 8
+THROTTLED_ROUNDS = 15  # of ECS, one a minute
+UNANSWERED_SECONDS = 300
+MOST_FAILURES = 6  # of one item
+LONGEST_PAUSE = 5.0  # seconds
+CONFIRM_ROUNDS = 17  # A deleted image can stay in the listing for minutes: with these pauses at least five of them.
+LONGEST_CONFIRM_PAUSE = 60.0  # seconds
+
 PROGRESS_SECONDS = 30
 STATUS_SECONDS = 0.5  # between two updates of the status line on a terminal
-FAREWELL_SECONDS = 1  # A signal ends the process even if its last line cannot be written.
+MOST_NAMES = 10  # of images or builds in one line
+FAREWELL_SECONDS = 1  # The process ends even if its last line cannot be written.
+LOCK_SECONDS = 2
 
-RETRIES = 8
-READ_RETRIES = 4  # of a request to GitHub or the store whose answer did not come; each may take WEB_TIMEOUT
-LONGEST_BACKOFF = 5.0  # seconds; eight retries take about 23 seconds
-LONGEST_RETRY_AFTER = 60.0  # seconds
-RETRY_SECONDS = 60  # Retry no longer than this if each attempt ends in a timeout.
-OUTAGE_FAILURES = 5  # A service is down if this many different calls in a row failed, retries included.
-THROTTLED_SECONDS = 15 * 60  # Give up an operation that was throttled this long without one success.
-
-LOCK_SECONDS = 30
-
-SHORTEST_SECRET = 8  # characters; a shorter one cannot be redacted without garbling the log
-
-RETRIED_STATUSES = (429, 500, 502, 503, 504)
-
-# A deleted image can stay in the listing for minutes: seconds between checks, five minutes in total.
-CONFIRMATION_PAUSES = (1, 2, 4, 8, 15, 30, 60, 60, 60, 60)
-
-OPERATIONS = (
-    "DescribeImages",
-    "TagResources",
-    "ModifyImageSharePermission",
-    "DeleteImage",
-    "DescribeSnapshots",
-    "DeleteSnapshot",
-)
-
-# A tag can take seconds until it is listed: seconds between checks.
-TAG_PAUSES = (0, 1, 2, 4, 8)
-
-# Without Status, DescribeImages leaves out every image that is not Available.
-EVERY_STATUS = "Creating,Waiting,Available,UnAvailable,CreateFailed,Deprecated"
+SECRETS = ("ALIYUN_ACCESS_KEY_ID", "ALIYUN_ACCESS_KEY_SECRET", "GITHUB_TOKEN")
+SHORTEST_SECRET = 8  # characters
+SHORTEST_REDACTED = 4  # characters; a shorter part of a password cannot be redacted without garbling the log
 
 # Error codes of https://api.alibabacloud.com/document/Ecs/2014-05-26/errorCode
 CREDENTIALS_REFUSED = re.compile(
@@ -170,129 +149,100 @@ CREDENTIALS_REFUSED = re.compile(
     r"|NoEnabledAccessKey|InvalidSecurityToken.*|MissingSecurityToken|InvalidTimeStamp\.Expired"
 )
 PERMISSION_LACKING = re.compile(r"Forbidden\.RAM|Forbidden\.NotSupportRAM|NoPermission.*")
+# These pass, with whatever status (aliyun/terraform-provider-alicloud#3437, aliyun/alibaba-cloud-sdk-go#39).
+PASSING = re.compile(r"SignatureNonceUsed|OperationConflict|SystemBusy|ServiceUnavailable.*|InternalError")
+
+CERTIFICATE = "certificate"  # This program's own code for one that cannot be verified
 
 # Foreign data becomes part of URLs, of host names and of comma-separated lists: only safe characters are accepted.
 BUILD_ID = re.compile(r"[0-9]+\.[0-9]+\.([0-9]{12})-[0-9]+")
-URL_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 REGION = re.compile(r"[a-z]{2,}(-[a-z0-9]+)+")
 IMAGE_ID = re.compile(r"[A-Za-z0-9_-]+")
 COMMIT = re.compile(r"[0-9a-f]{40}")
+URL_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 DIRECTORY = re.compile(r"/art/storage/([A-Za-z0-9._/-]+)/([^/]+)/([^/]+)/[^/]+$")
 
-# Reasons to keep an image
+# Reasons to keep an image, or not to look for images of a build
 BOOTIMAGE = "bootimage"
 NO_DATE = "no date in the build ID"
 OTHER_RELEASE = "build of another release"
 TOO_YOUNG = f"build younger than {YOUNG.days} days"
-UNMARKED = "no longer tagged bootimage=false"  # a reason to keep a snapshot
-IMAGE_STAYS = "behind an image that stays"  # a reason to keep a snapshot
-UNLISTED = "left: no builds.json lists its build"
-MARK = {"Key": "bootimage", "Value": "false"}  # the tag of a snapshot that is to be deleted
-ON_RECORD = "on record already"  # the reason not to read a build's meta.json
+PINNED = "pinned by its tag bootimage=true"
+NOT_LISTED = "not listed, but neither is any other image of the account in this region"
 
 Record = dict[str, list[dict[str, Any]]]
-AnyResource = TypeVar("AnyResource", bound="Resource")
-Item = TypeVar("Item")
+Outcomes = dict[Any, Any]  # the outcome of each item; an OutsideError if it failed
+Errors = dict[Any, "OutsideError"]  # of items that may succeed later
 Value = TypeVar("Value")
 
 log = logging.getLogger("rhcos-aliyun-pruner")
 image_log = log.getChild("images")  # a line for each image and snapshot: in the log file, but not on a terminal
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Image:
-    """An image as listed in rhcos.json, meta.json or the record; region and ID identify it.
-
-    `builds` are the builds that list it, not what the cloud says.
-    """
+    """An image as listed in rhcos.json, meta.json or the record, and the build that lists it, for messages."""
 
     region: str
     id: str
-    builds: tuple[str, ...] = dataclasses.field(compare=False)
+    build: str = field(default="", compare=False)
 
     def __str__(self) -> str:
-        return f"{self.region} {self.id} ({', '.join(self.builds)})"
+        return f"{self.region} {self.id}" + (f" ({self.build})" if self.build else "")
 
 
-class Snapshot(NamedTuple):
+class Snapshot(Image):
     """A snapshot behind an image."""
 
-    region: str
-    id: str
 
-    def __str__(self) -> str:
-        return f"{self.region} {self.id}"
-
-
-Resource = Union[Image, Snapshot]
-
-
-class Release(NamedTuple):
-    """What this run knows about the release: all that `reason_to_keep` rests on, apart from the look at the image."""
-
-    name: str  # such as 4.10
-    bootimages: frozenset[str]  # the builds that any version of rhcos.json names
-    named_images: dict[str, Image]  # the images that it names, by ID
-    # Every build in a builds.json, with the URLs of its meta.json
-    builds: Mapping[str, list[str]] = MappingProxyType({})
-
-
-class CloudImage(NamedTuple):
-    """An image as DescribeImages shows it."""
+class Seen(NamedTuple):
+    """An image or snapshot as the cloud shows it."""
 
     own: bool
     public: bool
     in_use: bool
     pinned: bool
-    tag: str | None  # the value of its tag `bootimage`
+    tag: str  # the value of its tag `bootimage`, or an empty string
     name: str
-    snapshots: tuple[str, ...]
+    snapshots: tuple[str, ...]  # behind an image
 
 
-class Instant(NamedTuple):
-    """A moment on two clocks: the monotonic one stands still while the machine sleeps, the wall clock can be set."""
+class Look(NamedTuple):
+    """An answer about images or snapshots: those that are there, by ID, and when it was asked for."""
 
-    monotonic: float
-    wall: float
+    seen: dict[str, Seen]
+    at: float  # seconds since the epoch, a clock that goes on while the machine sleeps
 
-    @classmethod
-    def now(cls) -> Instant:
-        return cls(time.monotonic(), time.time())
+    def is_fresh(self) -> bool:
+        """Whether a change may rest on it."""
+        return 0 <= time.time() - self.at <= LOOK_SECONDS
 
-    def age(self) -> float:
-        """Seconds since then, by the clock that says more."""
-        return max(time.monotonic() - self.monotonic, time.time() - self.wall)
+
+class Release(NamedTuple):
+    """What a run knows about the release."""
+
+    name: str  # such as 4.10
+    bootimages: frozenset[str]  # the builds that any version of rhcos.json names
+    images: dict[str, Image]  # the images that rhcos.json names or these builds uploaded, by ID
+    known: dict[str, Image]  # the images that any list names, the record included, by ID
+    builds: Collection[str] = ()  # every build in a builds.json
+    read: Collection[str] = ()  # the builds whose images are known
 
 
 class Result(Enum):
     TO_DELETE = "to delete"
     DELETED = "deleted"
     GONE = "already gone"
-    CLOSED = "gone with a closed region"
     KEPT = "kept"
-    MISSING = "missing although they are bootimages"
-    LEFT = "left"  # neither seen nor shown to be gone
     FAILED = "failed"
-    WAITING = "waiting for the next run"  # not touched, because the region or an operation there was given up
 
 
 class Outcome(NamedTuple):
-    """The result for one image or snapshot, with the reason if there is one, and how the cloud showed the image."""
+    """The result for an image or snapshot, with the reason if there is one, and how the cloud showed the image."""
 
     result: Result
     reason: str = ""
-    seen: CloudImage | None = None
-
-
-Outcomes = dict[Resource, Outcome]
-
-
-class Look(NamedTuple):
-    """The answer of one DescribeImages call: the images it lists, by ID, and the outcome of those that it does not."""
-
-    images: dict[str, CloudImage]
-    absent: Outcome
-    at: Instant
+    seen: Seen | None = None
 
 
 class Refusal(Exception):
@@ -300,126 +250,184 @@ class Refusal(Exception):
 
 
 class OutsideError(Exception):
-    """A service refused a call, did not answer, or sent an unexpected answer."""
+    """A service refused a call, or sent an unexpected answer. `code` is its error code or HTTP status, if any."""
 
-
-class MissingError(OutsideError):
-    """The service answered that it does not have this document."""
-
-
-class GivenUpError(OutsideError):
-    """The call was not made, because an earlier one showed that it would fail."""
-
-
-class OutdatedError(OutsideError):
-    """The call was not made, because the look that it rests on is too old."""
-
-
-class EcsError(OutsideError):
-    """An ECS call failed; `code` is the API's error code, or empty if there was no answer."""
-
-    def __init__(self, message: str, code: str = "") -> None:
+    def __init__(self, message: str, code: str = "", seconds: float = 0.0) -> None:
         super().__init__(message)
         self.code = code
+        self.seconds = seconds
 
 
-class DeniedError(EcsError):
-    """The credentials were refused, or they lack the permission for this operation."""
+class DeniedError(OutsideError):
+    """The credentials were refused, or they lack the permission for this, or a certificate cannot be verified."""
 
 
-class CertificateError(EcsError):
-    """The server's certificate could not be verified. No attempt will mend that."""
+class AllDeniedError(DeniedError):
+    """Several calls at the same time were all denied: there is no hope for the rest."""
 
 
-class ThrottledError(EcsError):
-    """The call was refused because there were too many in this minute."""
+class LostError(OutsideError):
+    """After `seconds` there was no usable answer: the call may or may not have been carried out."""
 
 
-class LostError(EcsError):
-    """No answer, an unexpected one, or an error of the server: the call may or may not have been carried out."""
+class ThrottledError(OutsideError):
+    """Too many calls; the next one is allowed in `seconds`."""
 
 
-# Shared by all steps
+# The loop
 
 
 class Progress:
-    """How far the current phase has come, and which regions wait because they are throttled."""
+    """How far the current phase has come, and until when regions are throttled."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.throttled: dict[str, float] = {}  # until when (seconds since the epoch), by region
         self.run_started = time.monotonic()
+        self.throttled: dict[str, float] = {}  # by region, in seconds since the epoch
         self.begin("starting", 0)
 
-    def begin(self, what: str, total: int, regions: int = 0) -> None:
-        """Begin a phase that works on so many items, in so many regions."""
-        self.what, self.total, self.regions = what, total, regions
-        self.done = self.failures = self.regions_done = 0
-        self.started = time.monotonic()
-
-    def advance(self, count: int = 1) -> None:
-        with self.lock:
-            self.done += count
-            self.total = max(self.total, self.done)  # A sweep may find more snapshots than were planned.
-
-    def fail(self) -> None:
-        with self.lock:
-            self.failures += 1
-
-    def time_left(self) -> str:
-        if not self.done:
-            return "unknown"
-        seconds = (time.monotonic() - self.started) / self.done * (self.total - self.done)
-        return str(timedelta(seconds=round(seconds)))
-
-    def waiting(self) -> str:
-        """The regions that are throttled, and until when (local time); empty if none is."""
-        waiting = {region: until for region, until in list(self.throttled.items()) if until > time.time()}
-        if not waiting:
-            return ""
-        until = datetime.fromtimestamp(max(waiting.values())).strftime("%H:%M:%S")
-        return f"{len(waiting)} throttled until {until}: {' '.join(sorted(waiting))}"
+    def begin(self, what: str, total: int, *outcomes: Outcomes) -> None:
+        """Begin a phase that adds the outcomes of so many items to these dicts."""
+        self.what, self.total, self.outcomes = what, total, outcomes
 
     def __str__(self) -> str:
-        regions = f", regions {self.regions_done}/{self.regions}" if self.regions else ""
-        return f"{self.what} {self.done:,}/{self.total:,}, failed {self.failures:,}{regions}"
-
-    def status(self) -> str:
-        """For a status line: what is cut off on a narrow terminal comes last."""
-        return f"{self}, {self.waiting() or f'time left {self.time_left()}'}"
+        values = [value for outcomes in self.outcomes for value in list(outcomes.values())]
+        failed = sum(isinstance(value, OutsideError) for value in values)
+        line = f"{self.what} {len(values):,}/{max(self.total, len(values)):,}, failed {failed:,}"
+        waiting = [until for until in list(self.throttled.values()) if until > time.time()]
+        if waiting:
+            until = datetime.fromtimestamp(max(waiting)).strftime("%H:%M:%S")
+            line += f", {len(waiting)} regions throttled until {until}"
+        return line
 
 
 progress = Progress()
 
 
-def backoff(failures: int) -> float:
-    """Seconds to wait after this many failures in a row: exponential from 0.25 s, capped, with up to 50% jitter."""
-    return float(min(LONGEST_BACKOFF, 0.25 * 2 ** (failures - 1)) * random.uniform(0.5, 1))
+@dataclass
+class Patience:
+    """Waits between the rounds of a loop, and knows when there is no hope.
+
+    Only an answer is progress, and with progress only throttling makes it wait. A refusal is tried again at once.
+    """
+
+    region: str = ""
+    workers: int = REGION_WORKERS
+    rounds: int = LOST_ROUNDS
+    longest_pause: float = LONGEST_PAUSE
+    silence: str = f"no answer was younger than {LOOK_SECONDS} seconds"  # of a round without answers and errors
+    lost_rounds: int = 0  # in a row, without progress
+    throttled_rounds: int = 0
+    unanswered: float = 0.0  # seconds of waiting for answers that did not come
+
+    def wait(self, answered: bool, errors: Sequence[OutsideError]) -> None:
+        """Wait for as long as the errors of a round ask for; raises the last one if there is no hope."""
+        errors = errors or [LostError(self.silence)]
+        self.unanswered += sum(error.seconds for error in errors if isinstance(error, LostError)) / self.workers
+        throttled = max((error.seconds for error in errors if isinstance(error, ThrottledError)), default=0.0)
+        if answered:
+            self.lost_rounds = self.throttled_rounds = 0
+        elif throttled:
+            self.throttled_rounds += 1
+        else:
+            self.lost_rounds += 1
+        denied = self.workers == 1 and isinstance(errors[0], DeniedError)
+        spent = self.lost_rounds >= self.rounds or self.throttled_rounds >= THROTTLED_ROUNDS
+        if denied or spent or self.unanswered >= UNANSWERED_SECONDS:
+            raise errors[-1]
+        if throttled:
+            progress.throttled.update({self.region: time.time() + throttled} if self.region else {})
+            time.sleep(throttled)
+        elif not answered and any(isinstance(error, LostError) for error in errors):
+            time.sleep(min(self.longest_pause, 0.25 * 2**self.lost_rounds) * random.uniform(0.5, 1))
 
 
-def in_parallel(
-    function: Callable[[Item], Value], items: Iterable[Item], workers: int
-) -> Iterator[tuple[Item, Future[Value]]]:
-    """Run function on each item in threads; yield each item with its finished future, in the order they finish."""
-    pool = ThreadPoolExecutor(max(1, workers))
-    futures = {pool.submit(function, item): item for item in items}
-    try:
-        for future in as_completed(futures):
-            yield futures.pop(future), future
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+def work_off(
+    items: Iterable[Any],
+    outcomes: Outcomes,
+    work: Callable[[list[Any], Outcomes], Errors],
+    size: int,
+    patience: Patience,
+) -> None:
+    """Work in batches until each item has an outcome, which is an error if the item failed.
+
+    `work` adds outcomes, and returns the errors of items that may succeed later. If it raises an error, that was of a
+    call for the whole batch, and nobody is to blame yet: the next batch is a quarter of it. Raises the last error if
+    there is no hope for the rest.
+    """
+    queue = deque(items)
+    failures: Counter[Any] = Counter()
+    most = size
+    while queue:
+        batch = [queue.popleft() for _ in range(min(most, len(queue)))]
+        known = len(outcomes)
+        try:
+            errors = work(batch, outcomes)
+            seen = list(errors.values())
+            most = size if len(outcomes) > known else most
+        except AllDeniedError:
+            raise
+        except OutsideError as error:
+            errors, seen = ({batch[0]: error} if len(batch) == 1 else {}), [error]
+            most = most if isinstance(error, ThrottledError) else max(1, len(batch) // 4)
+        answered = len(outcomes) > known
+        failures.update(item for item, error in errors.items() if not isinstance(error, ThrottledError))
+        outcomes.update((item, error) for item, error in errors.items() if failures[item] >= MOST_FAILURES)
+        left = [item for item in batch if item not in outcomes]
+        queue.extendleft(item for item in reversed(left) if item not in errors)
+        queue.extend(item for item in left if item in errors)
+        if queue:
+            patience.wait(answered, seen)
 
 
-def batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+def try_each(function: Callable[[Any], Any], pool: ThreadPoolExecutor, items: list[Any], outcomes: Outcomes) -> Errors:
+    """Call function with items side by side, for `work_off`; an item for which it returns None gets no outcome.
+
+    Ends early when the others would meet the same: at a throttled or denied call, or if more were lost than answered.
+    """
+    errors: Errors = {}
+    known = len(outcomes)
+    ended = threading.Event()
+
+    def attempt(item: Any) -> None:
+        if ended.is_set():
+            return
+        try:
+            outcome = function(item)
+        except (LostError, ThrottledError, DeniedError) as error:
+            errors[item] = error
+            if not isinstance(error, LostError) or len(errors) > len(outcomes) - known:
+                ended.set()
+            return
+        except OutsideError as error:
+            outcome = error
+        except Exception:
+            ended.set()
+            raise
+        if outcome is not None:
+            outcomes[item] = outcome
+
+    for future in as_completed([pool.submit(attempt, item) for item in items]):
+        future.result()
+    denied = [error for error in errors.values() if isinstance(error, DeniedError)]
+    if len(outcomes) == known and len(errors) == len(denied) > 1:
+        raise AllDeniedError(str(denied[0]), denied[0].code)
+    return errors
+
+
+def insist(call: Callable[[], Value], region: str = "") -> Value:
+    """Call until there is an answer. Raises the error of a refusal, or of lost answers when there is no hope."""
+    outcomes: Outcomes = {}
+    work_off([call], outcomes, partial(try_each, lambda call: call(), ThreadPoolExecutor(1)), 1, Patience(region, 1))
+    if isinstance(outcomes[call], OutsideError):
+        raise outcomes[call]
+    return cast(Value, outcomes[call])
+
+
+def batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
-def parse_json(text: str | bytes, **options: Any) -> Any:
-    """Parse JSON; raises ValueError for anything else, nesting too deep to read included."""
-    try:
-        return json.loads(text, **options)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+# Foreign data
 
 
 def find_values(document: object, key: str) -> Iterator[Any]:
@@ -448,22 +456,22 @@ def parse_image(build: str, region: object, image: object) -> Image:
         raise ValueError(f"{region!a:.60} is not a region")
     if not (isinstance(image, str) and IMAGE_ID.fullmatch(image)):
         raise ValueError(f"{image!a:.60} is not an image ID")
-    return Image(region, image, (build,))
+    return Image(region, image, build)
 
 
-@cache  # A build has some 25 images, and each of them asks.
-def built_at(build: str) -> datetime | None:
-    """The time in the third field of a build ID (410.84.202207061638-0, UTC), or None if it has none."""
-    match = BUILD_ID.fullmatch(build)
-    try:
-        return datetime.strptime(match[1], "%Y%m%d%H%M").replace(tzinfo=timezone.utc) if match else None
-    except ValueError:
-        return None
-
-
-def is_of_release(build: str, release: str) -> bool:
-    """Whether the ID is of this release: those of 4.10 begin with `410.`."""
-    return build.startswith(release.replace(".", "") + ".")
+def parse_resource(listed: Any) -> Seen:
+    """What DescribeImages or DescribeSnapshots says of one."""
+    tags = {str(tag["TagKey"]): str(tag["TagValue"]) for tag in listed.get("Tags", {}).get("Tag", [])}
+    disks = listed.get("DiskDeviceMappings", {}).get("DiskDeviceMapping", [])
+    return Seen(
+        own=listed.get("ImageOwnerAlias") == "self",
+        public=bool(listed.get("IsPublic")),
+        in_use=listed.get("Usage") == "instance",
+        pinned=any(key.casefold() == "bootimage" and value.casefold() == "true" for key, value in tags.items()),
+        tag=tags.get("bootimage", ""),
+        name=str(listed.get("ImageName", "")),
+        snapshots=tuple(str(disk["SnapshotId"]) for disk in disks if disk.get("SnapshotId")),
+    )
 
 
 def one_line(text: object) -> str:
@@ -474,115 +482,28 @@ def one_line(text: object) -> str:
 
 
 def redact(text: str) -> str:
-    """Redact credentials, which API errors and SDK URLs contain."""
-    for secret, name in find_secrets():
-        text = text.replace(secret, f"<{name}>")
+    """Redact credentials, which API errors and URLs contain, and all parts of the user and password of a proxy."""
+    secrets = {os.environ.get(name, "").strip(): name for name in SECRETS}
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        userinfo = re.sub(r"^\w+:/+", "", os.environ.get(name, "").rpartition("@")[0])
+        secrets.update(dict.fromkeys(re.split(r"[:/?#@\[\]]", f"{userinfo}:{unquote(userinfo)}"), name))
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, f"<{secrets[secret]}>") if len(secret) >= SHORTEST_REDACTED else text
     return re.sub(r"Signature=[^&\s'\")]+", "Signature=<redacted>", text)
 
 
-def find_secrets() -> Iterator[tuple[str, str]]:
-    """Secrets in the environment, with the name of their variable. Shorter ones are refused: see read_secret."""
-    for name in ("ALIYUN_ACCESS_KEY_ID", "ALIYUN_ACCESS_KEY_SECRET", "GITHUB_TOKEN"):
-        secret = os.environ.get(name, "").strip()
-        if len(secret) >= SHORTEST_SECRET:
-            yield secret, name
-    for name in proxy_variables():
-        user_and_password = re.match(r"(?:[^/]*//)?(.*)@", os.environ[name])
-        for secret in [user_and_password[1], user_and_password[1].partition(":")[2]] if user_and_password else []:
-            if len(secret) >= SHORTEST_SECRET:
-                yield secret, name
-                yield unquote(secret), name
+def words_of(error: object) -> str:
+    """Why a call failed: the innermost words of an error that requests or the SDK has wrapped into several others."""
+    text = str(error)
+    if isinstance(error, (InvalidSchema, InvalidURL, LocationValueError, UnicodeError)):
+        return f"{type(error).__name__}: check HTTPS_PROXY"  # Its words may contain the password of a proxy.
+    cause = text.partition("(Caused by ")[2] or (text if text.startswith("(") else "")
+    quoted = re.findall(r"\"([^\"]+)\"|'([^']+)'", cause)
+    words = one_line(re.sub(r"^.*(Pool|Connection)\(.*?\): |^<.*?>: ", "", "".join(quoted[-1]) if quoted else text))
+    return f"{words}; check HTTPS_PROXY" if "ProxyError" in text and "Tunnel" not in text else words
 
 
-class LogFile(logging.FileHandler):
-    """The log file; `error` is why a line could not be written to it."""
-
-    error = ""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        self.error = self.error or one_line(sys.exc_info()[1])
-
-
-def check_log() -> None:
-    """Raise GivenUpError if a line is missing in the log file: what a change leaves behind would be known nowhere."""
-    for handler in log.handlers:
-        if isinstance(handler, LogFile) and handler.error:
-            raise GivenUpError(f"the log cannot be written: {handler.error}")
-
-
-# Services
-
-
-class Outage:
-    """Shared by the callers of a service: after several calls in a row that failed, the next ones fail at once."""
-
-    def __init__(self, service: str) -> None:
-        self.service = service
-        self.verdict = ""
-        self.failures = 0
-        self.lock = threading.Lock()
-
-    def check(self) -> None:
-        if self.verdict:
-            raise GivenUpError(self.verdict)
-
-    def succeed(self) -> None:
-        self.failures = 0
-
-    def fail(self, error: OutsideError) -> None:
-        with self.lock:
-            self.failures += 1
-            if self.failures >= OUTAGE_FAILURES:
-                self.give_up(f"{self.service} failed {self.failures} times in a row ({error})")
-
-    def give_up(self, verdict: str) -> None:
-        self.verdict = self.verdict or verdict
-
-
-class Operation(Outage):
-    """One ECS operation in one region. Once throttled, it is refused until the next minute, for all workers."""
-
-    def __init__(self, region: str, name: str) -> None:
-        super().__init__(f"ecs:{name}")
-        self.region = region
-        self.name = name
-        self.throttled_until = self.throttled_since = 0.0  # monotonic; 0 if it is not throttled
-
-    def wait(self) -> None:
-        """Wait for the minute in which the operation is allowed again."""
-        while (seconds := self.throttled_until - time.monotonic()) > 0:
-            time.sleep(seconds)
-
-    def succeed(self) -> None:
-        super().succeed()
-        self.throttled_since = 0.0
-
-    def throttle(self, until: float, error: ThrottledError) -> None:
-        with self.lock:
-            self.throttled_until = max(self.throttled_until, until)
-            progress.throttled[self.region] = time.time() + until - time.monotonic()
-            self.throttled_since = self.throttled_since or time.monotonic()
-            if time.monotonic() - self.throttled_since >= THROTTLED_SECONDS:
-                minutes = THROTTLED_SECONDS // 60
-                self.give_up(f"{self.service} was throttled for {minutes} minutes without one success ({error})")
-
-
-class BoundedRetry(Retry):
-    """urllib3's Retry, without sleeping for as long as Retry-After says, and without retrying a certificate error."""
-
-    def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
-        try:
-            seconds = super().get_retry_after(response)
-        except (InvalidHeader, OverflowError, ValueError):
-            return None
-        return None if seconds is None else min(seconds, LONGEST_RETRY_AFTER)
-
-    def increment(
-        self, method: Any = None, url: Any = None, response: Any = None, error: Any = None, *rest: Any, **options: Any
-    ) -> BoundedRetry:
-        if is_certificate_error(error):
-            raise error
-        return super().increment(method, url, response, error, *rest, **options)
+# The services
 
 
 class Environment(NamedTuple):
@@ -591,430 +512,298 @@ class Environment(NamedTuple):
     key_id: str
     secret: str
     github_token: str
-    web_ca: CaBundle
-    ecs_ca: CaBundle
-
-
-class CaBundle(NamedTuple):
-    """The CA certificates to verify with: `verify` is what requests takes, never an empty string, which switches
-    verification off. Without a variable these are the certificates that come with requests."""
-
-    variable: str = ""
-    verify: str | bool = True
-
-    def __str__(self) -> str:
-        return f"{self.variable}={self.verify}" if self.variable else "the CA certificates of the package certifi"
+    web_ca: str | bool  # a file or folder of CA certificates, or True for those of certifi
+    ecs_ca: str | bool
 
 
 def read_environment() -> Environment:
     """Read and check the environment variables; no message contains a value."""
-    check_proxies()
-    return Environment(
-        key_id=read_secret("ALIYUN_ACCESS_KEY_ID", required=True),
-        secret=read_secret("ALIYUN_ACCESS_KEY_SECRET", required=True),
-        github_token=read_secret("GITHUB_TOKEN"),
-        web_ca=read_ca_bundle("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
-        ecs_ca=read_ca_bundle("ALIBABA_CLOUD_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
-    )
+    missing = [name for name in SECRETS[:2] if not os.environ.get(name, "").strip()]
+    if missing:
+        raise Refusal(f"{' and '.join(missing)} not set, or empty: set the environment variables of the access key")
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        if not re.fullmatch(r"[!-~]*", os.environ.get(name, "")):
+            raise Refusal(f"the environment variable {name} contains a blank or an unusual character: correct it")
+    ca = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True  # "" would switch it off.
+    key_id, secret, token = map(read_secret, SECRETS)
+    return Environment(key_id, secret, token, ca, os.environ.get("ALIBABA_CLOUD_CA_BUNDLE") or ca)
 
 
-def read_secret(name: str, required: bool = False) -> str:
+def read_secret(name: str) -> str:
     value = os.environ.get(name, "").strip()
-    if not value and required:
-        raise Refusal(f"the environment variable {name} is not set, or empty: set it to the account's access key")
+    if value.strip("'\"") != value:
+        raise Refusal(f"the environment variable {name} contains quotation marks around its value: remove them")
     if value and not (re.fullmatch(r"[!-~]+", value) and len(value) >= SHORTEST_SECRET):
-        raise Refusal(
-            f"the environment variable {name} is malformed: it must be at least {SHORTEST_SECRET} printable ASCII "
-            "characters without spaces"
-        )
+        raise Refusal(f"the environment variable {name} is malformed: it is too short, or contains unusual characters")
     return value
 
 
-def read_ca_bundle(*names: str) -> CaBundle:
-    """The first of these variables that is set and not empty."""
-    for name in names:
-        path = os.environ.get(name, "")
-        if not path:
-            continue
-        try:
-            if not os.path.isdir(path):
-                ssl.create_default_context(cafile=path)
-        except (OSError, ValueError) as error:
-            raise Refusal(
-                f"the environment variable {name} does not name a readable file of CA certificates "
-                f"({type(error).__name__}): correct or unset it; in a container, mount the file"
-            ) from None
-        return CaBundle(name, path)
-    return CaBundle()
-
-
-def proxy_variables() -> list[str]:
-    return [name for name in os.environ if name.lower() in ("http_proxy", "https_proxy", "all_proxy")]
-
-
-def check_proxies() -> None:
-    for name in proxy_variables():
-        value = os.environ[name].strip()
-        try:
-            url = urlsplit(value if "://" in value else f"http://{value}")
-            host = (url.hostname or "").encode("idna")
-            well_formed = host and url.scheme in ("http", "https") and url.path in ("", "/") and url.port != 0
-        except ValueError:
-            well_formed = False
-        if value and (not well_formed or url.query or url.fragment or not re.fullmatch(r"[!-~]+", value)):
-            raise Refusal(
-                f"the environment variable {name} is malformed: give it in the form http://USER:PASSWORD@HOST:PORT, "
-                "with special characters in user and password percent-encoded"
-            )
-
-
-def new_session(ca: CaBundle, **adapter_options: Any) -> requests.Session:
+def new_session(ca: str | bool, connections: int) -> requests.Session:
     """A session for HTTPS only. It reads neither ~/.netrc, which would replace GITHUB_TOKEN, nor the environment."""
     session = requests.Session()
     session.trust_env = False
-    session.verify = ca.verify
+    session.verify = ca
     del session.adapters["http://"]
-    session.mount("https://", HTTPAdapter(**adapter_options))
+    session.mount("https://", HTTPAdapter(pool_maxsize=connections))
     return session
 
 
-class Web:
-    """GitHub and the RHCOS store over kept-alive connections.
+def certificate_hint(error: object, ca: str | bool) -> str:
+    """What to do if a certificate could not be verified; empty if that is not the error."""
+    if "CERTIFICATE_VERIFY_FAILED" not in str(error):
+        return ""
+    used = "the CA certificates of the package certifi" if ca is True else ca
+    return f"; it was verified with {used}: set REQUESTS_CA_BUNDLE to a file with the right CA"
 
-    GITHUB_TOKEN is sent to api.github.com only. That host is not asked again after a 429: its limit is by the hour
-    (https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api).
-    """
+
+class Web:
+    """GitHub and the RHCOS store over kept-alive connections. GITHUB_TOKEN is sent to api.github.com only."""
 
     def __init__(self, environment: Environment) -> None:
+        self.session = new_session(environment.web_ca, WEB_WORKERS)
         self.ca = environment.web_ca
-        self.api = self.session(retried=RETRIED_STATUSES[1:], respect_retry_after_header=False)
-        self.api.headers["Accept"] = "application/vnd.github+json"
-        if environment.github_token:
-            self.api.headers["Authorization"] = f"Bearer {environment.github_token}"
-        self.files = self.session(retried=RETRIED_STATUSES)
-        self.outages: dict[str, Outage] = {}
+        self.token = environment.github_token
 
-    def session(self, retried: Collection[int], **options: Any) -> requests.Session:
-        retry = BoundedRetry(
-            total=RETRIES,
-            read=READ_RETRIES,
-            backoff_factor=0.25,
-            backoff_max=LONGEST_BACKOFF,
-            backoff_jitter=0.25,
-            status_forcelist=retried,
-            raise_on_status=False,
-            **options,
-        )
-        return new_session(self.ca, pool_maxsize=WEB_WORKERS, max_retries=retry)
-
-    def get(self, url: str) -> requests.Response:
-        """GET a URL and return the response, whatever its status. Raises OutsideError if there is none."""
-        session = self.api if url.startswith("https://api.github.com/") else self.files
-        for failures in range(1, RETRIES + 2):
-            started = time.monotonic()
-            try:
-                response = session.get(url, timeout=(CONNECT_TIMEOUT, WEB_TIMEOUT), proxies=get_environ_proxies(url))
-            except requests.exceptions.ChunkedEncodingError as error:
-                # The connection was lost within the body, which urllib3 does not retry.
-                lost = error
-                time.sleep(backoff(failures))
-            except (requests.RequestException, HTTPError, ValueError) as error:
-                # The last two come from redirects to malformed URLs.
-                raise OutsideError(f"{url}: {innermost(error)}{ca_hint(error, self.ca)}") from None
-            else:
-                log.debug("GET %s: %s in %.3f s", url, response.status_code, time.monotonic() - started)
-                return response
-        raise OutsideError(f"{url}: {innermost(lost)}")
-
-    def get_json(self, url: str, missing: Collection[int]) -> Any:
-        """GET a JSON document. Raises MissingError for the statuses that say that the host does not have it."""
-        host = urlsplit(url).netloc
-        outage = self.outages.setdefault(host, Outage(host))
-        outage.check()
+    def get_json(self, url: str, missing: str = "") -> Any:
+        """GET a JSON document; `missing` explains a 404 of GitHub. A body that is no JSON is a lost answer."""
+        started = time.monotonic()
+        status = 0
         try:
             response = self.get(url)
-            if response.status_code in RETRIED_STATUSES:
-                raise OutsideError(f"{url}: HTTP status {response.status_code}")
-        except OutsideError as error:
-            outage.fail(error)
-            raise
-        outage.succeed()
-        if response.status_code in missing:
-            raise MissingError(f"{url}: HTTP status {response.status_code}")
-        if response.status_code != 200:
-            raise OutsideError(f"{url}: HTTP status {response.status_code}")
+            status = response.status_code
+        except Exception as error:
+            # A malformed proxy, or a redirect to a malformed URL, ends in an exception of any type.
+            raise self.explain(url, error, time.monotonic() - started) from None
+        finally:
+            log.debug("GET %s: %s in %.3f s", url, status or "no answer", time.monotonic() - started)
+        message = f"{url}: HTTP status {status}"
+        github = url.startswith((GITHUB_API, GITHUB_RAW))
+        if status >= 500 or (status == 429 and not github):  # The limits of GitHub are by the hour.
+            pause = response.headers.get("Retry-After", "")
+            if re.fullmatch(r"[1-9]|[1-5][0-9]|60", pause):  # seconds; a longer one is not waited for
+                raise ThrottledError(message, str(status), float(pause))
+            raise LostError(message, str(status), time.monotonic() - started)
+        if status != 200 and github:
+            raise Refusal(explain_github_error(response, missing, bool(self.token)))
+        if status != 200:
+            raise OutsideError(message, str(status))
         try:
-            return parse_json(response.content)
-        except ValueError as error:
-            raise OutsideError(f"{url}: not JSON ({error})") from None
+            document = json.loads(response.content)
+            if document is None:
+                raise ValueError("null")
+            return document
+        except (ValueError, RecursionError) as error:
+            raise LostError(f"{url}: not JSON ({error})") from None
+
+    def get(self, url: str) -> requests.Response:
+        headers = {}
+        if url.startswith(GITHUB_API):
+            headers["Accept"] = f"application/vnd.github{'.raw' if '/contents/' in url else ''}+json"
+            if self.token:
+                headers["Authorization"] = f"Bearer {self.token}"
+        timeout = (CONNECT_TIMEOUT, WEB_TIMEOUT)
+        return self.session.get(url, headers=headers, timeout=timeout, proxies=get_environ_proxies(url))
+
+    def explain(self, url: str, error: Exception, seconds: float) -> Exception:
+        message = f"{url}: {words_of(error)}"
+        hint = certificate_hint(error, self.ca)
+        if hint:
+            return Refusal(message + hint)
+        if isinstance(error, (requests.ConnectionError, requests.Timeout, ChunkedEncodingError, ContentDecodingError)):
+            return LostError(message, seconds=seconds)
+        return OutsideError(message)
 
 
-def innermost(error: BaseException) -> str:
-    """The cause that requests and urllib3 wrap into exceptions of several layers, as one line."""
-    while True:
-        inner = getattr(error, "reason", None) or next(iter(error.args), None)
-        if not isinstance(inner, BaseException):
-            return one_line(f"{type(error).__name__}: {error}")
-        error = inner
+def explain_github_error(response: requests.Response, missing: str, token: bool) -> str:
+    """What a refusal of GitHub means, in its own words, and what to do; `missing` explains a 404.
 
-
-def is_certificate_error(error: object) -> bool:
-    return "CERTIFICATE_VERIFY_FAILED" in str(error)
-
-
-def ca_hint(error: object, ca: CaBundle) -> str:
-    hint = f"; it was verified with {ca}: set REQUESTS_CA_BUNDLE to a file with the right CA"
-    return hint if is_certificate_error(error) else ""
+    https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api
+    """
+    status, headers = response.status_code, response.headers
+    if status == 404 and missing:
+        return missing
+    words = re.search(rb'"message": *"([^"]*)"', response.content)
+    if headers.get("X-RateLimit-Remaining") == "0":
+        reset = headers.get("X-RateLimit-Reset", "")
+        at = datetime.fromtimestamp(int(reset), timezone.utc) if re.fullmatch("[0-9]{1,11}", reset) else "the next hour"
+        remedy = f"the API rate limit is used up until {at}: run again then, or set GITHUB_TOKEN"
+    elif status == 429 or "Retry-After" in headers:
+        seconds = one_line(headers.get("Retry-After", 3600))
+        remedy = f"a rate limit: run again after {seconds} seconds" + ("" if token else ", or set GITHUB_TOKEN")
+    elif status in (401, 403):
+        remedy = "unset or replace GITHUB_TOKEN" if token else "set GITHUB_TOKEN"
+    else:
+        remedy = "try again later"
+    said = one_line(words[1].decode(errors="replace")) if words else "no message"
+    return f"{response.url}: HTTP status {status} ({said}): {remedy}"
 
 
 class Ecs:
-    """The ECS API (2014-05-26) of one region, for several threads.
+    """The ECS API (2014-05-26) of one region, for several threads."""
 
-    Every call is retried after a lost connection, a 5xx or throttling, so each must be safe to repeat. A change takes
-    the look that it rests on, and raises OutdatedError if that is too old. Once an operation is given up, nothing is
-    changed in this region any more.
-    """
-
-    def __init__(self, region: str, environment: Environment, delete_snapshots: bool = False) -> None:
+    def __init__(self, region: str, environment: Environment) -> None:
         self.region = region
-        self.marked: set[Snapshot] = set()  # that this run has tagged `bootimage=false`
-        self.not_found: set[tuple[Image, str]] = set()  # what a TagResources call did not find, with the image
-        self.delete_snapshots = delete_snapshots  # whether the snapshots behind deleted images are deleted, too
         # Every region has an endpoint of this name; the SDK would ask another service for those that it does not know.
         self.host = f"ecs.{region}.aliyuncs.com"
         self.ca = environment.ecs_ca
-        self.has_bootimages = False  # whether rhcos.json names images in this region
-        self.witness = ""  # ID of an image of the account that no run deletes
-        self.operations = {name: Operation(region, name) for name in OPERATIONS}
-        self.client = AcsClient(
-            environment.key_id,
-            environment.secret,
-            region,
-            auto_retry=False,
-            connect_timeout=CONNECT_TIMEOUT,
-            timeout=ECS_TIMEOUT,
-            verify=self.ca.verify,
-        )
+        key = (environment.key_id, environment.secret)
+        timeouts = {"connect_timeout": CONNECT_TIMEOUT, "timeout": ECS_TIMEOUT}
+        self.client = AcsClient(*key, region, auto_retry=False, verify=self.ca, **timeouts)
         # The SDK brings a requests and urllib3 of 2019, which send no server name from Python 3.12 on.
-        self.client.session = new_session(self.ca, pool_maxsize=REGION_WORKERS + 1)
+        self.client.session = new_session(self.ca, REGION_WORKERS + 1)
 
-    def look(self, ids: Sequence[str]) -> Look:
-        """Look at up to 99 images. The answer may list images of other accounts, too: see CloudImage.own."""
-        asked = [*ids, self.witness] if self.witness else ids
-        images, total, at = self.describe(ImageId=",".join(dict.fromkeys(asked)))
-        if total != len(images):
-            raise EcsError(f"DescribeImages listed {len(images)} images of {total}")
-        if at.age() > LOOK_SECONDS:
-            raise EcsError(f"DescribeImages took more than {LOOK_SECONDS} seconds to answer")
-        return Look(images, self.outcome_of_absence(images), at)
+    def look(self, ids: Iterable[str]) -> Look:
+        """Look at up to 100 images. The answer may list images of other accounts, too: see Seen.own."""
+        return self.list_page(DescribeImagesRequest, ImageId=",".join(dict.fromkeys(ids)), Status=EVERY_STATUS)
 
-    def outcome_of_absence(self, images: dict[str, CloudImage]) -> Outcome:
-        """The outcome for an image that an answer does not list, judged by the images that it does list."""
-        own = {id for id, image in images.items() if image.own}
-        if self.witness in own or (own and not self.has_bootimages and not self.witness):
-            return Outcome(Result.GONE)
-        if self.has_bootimages:
-            return Outcome(
-                Result.WAITING, f"bootimage {self.witness} is not listed either: {self.permission_to_look()}"
-            )
-        return Outcome(Result.LEFT, "not listed, but neither is any image of the account in this region")
+    def look_at_snapshots(self, ids: Iterable[str]) -> Look:
+        return self.list_page(DescribeSnapshotsRequest, SnapshotIds=json.dumps(list(ids)))
 
-    def permission_to_look(self) -> str:
-        return f"check that the key's policy grants ecs:DescribeImages in {self.region}"
+    def own_images(self) -> dict[str, Seen]:
+        return self.list_all(DescribeImagesRequest, ImageOwnerAlias="self", Status=EVERY_STATUS)
 
-    def own_images(self) -> Collection[str]:
-        """IDs of up to 100 images of the account."""
-        images, _, _ = self.describe(ImageOwnerAlias="self")
-        return images
+    def marked_snapshots(self, release: str) -> dict[str, Seen]:
+        """The snapshots that a run for this release has marked."""
+        return self.list_all(DescribeSnapshotsRequest, Tags=[{"Key": MARK, "Value": release}])
 
-    def describe(self, **filters: Any) -> tuple[dict[str, CloudImage], Any, Instant]:
-        answer, at = self.call(DescribeImagesRequest, PageSize=DESCRIBE_LIMIT, Status=EVERY_STATUS, **filters)
+    def list_all(self, request_type: type[Any], **filters: Any) -> dict[str, Seen]:
+        """All pages of a listing, each asked for again until it comes, and until one has less than a page of news."""
+        listed: dict[str, Seen] = {}
+        for page in itertools.count(1):
+            found = insist(partial(self.list_page, request_type, page, **filters), self.region).seen
+            new = found.keys() - listed.keys()
+            listed.update(found)
+            if len(new) < DESCRIBE_LIMIT:
+                break
+        return listed
+
+    def list_page(self, request_type: type[Any], page: int = 1, **filters: Any) -> Look:
+        """A page of a listing. One that does not hold what its TotalCount promises is a lost answer."""
+        at = time.time()
+        answer = self.call(request_type, PageSize=DESCRIBE_LIMIT, PageNumber=page, **filters)
+        kind = "Image" if request_type is DescribeImagesRequest else "Snapshot"
         try:
-            images = {str(image["ImageId"]): parse_cloud_image(image) for image in answer["Images"]["Image"]}
-            return images, answer["TotalCount"], at
-        except (KeyError, TypeError, AttributeError):
-            raise EcsError("DescribeImages sent an unexpected answer") from None
+            seen = {str(each[f"{kind}Id"]): parse_resource(each) for each in answer[f"{kind}s"][kind]}
+            expected = min(DESCRIBE_LIMIT, max(0, answer["TotalCount"] - (page - 1) * DESCRIBE_LIMIT))
+        except (AttributeError, KeyError, TypeError) as error:
+            raise LostError(f"Describe{kind}s: unexpected answer ({error!r:.100})") from None
+        if len(seen) != expected:
+            raise LostError(f"Describe{kind}s: the answer lists {len(seen)} of {expected}")
+        return Look(seen, at)
 
-    def tag(self, ids: Sequence[str], value: str, look: Look | None = None, resource: str = "image") -> None:
-        """Tag up to 50 images or snapshots `bootimage=value`. One that cannot be tagged fails the whole call."""
-        tags = [{"Key": "bootimage", "Value": value}]
-        self.call(TagResourcesRequest, look, ResourceType=resource, ResourceIds=ids, Tags=tags)
+    def tag(self, kind: str, ids: Sequence[str], key: str, value: str) -> None:
+        """Tag up to 50 images or snapshots. One that cannot be tagged fails the whole call."""
+        self.call(TagResourcesRequest, ResourceType=kind, ResourceIds=ids, Tags=[{"Key": key, "Value": value}])
 
-    def has_forgotten(self, id: str, look: Look) -> bool:
-        """Whether the API says that it does not know a deleted image; needed if the region has no witness left."""
-        try:
-            self.call(DeleteImageRequest, look, ImageId=id)
-        except EcsError as error:
-            return error.code == "InvalidImageId.NotFound"
-        except OutdatedError:
-            pass  # The next check asks again.
-        return False
+    def make_private(self, id: str) -> None:
+        """Unpublish a community image."""
+        done_already = ("Image.NotPublic", "InvalidImageId.NotFound")
+        self.call(ModifyImageSharePermissionRequest, done_already, ImageId=id, IsPublic="false")
 
-    def marked_snapshots(self) -> list[Snapshot]:
-        """All snapshots that are tagged `bootimage=false`."""
-        marked: dict[Snapshot, bool] = {}
-        page = 1
-        while True:
-            listed, total, _ = self.describe_snapshots(Tags=[MARK], PageNumber=page)
-            if page * DESCRIBE_LIMIT < total and listed.keys() <= marked.keys():
-                raise EcsError(f"DescribeSnapshots lists nothing new on page {page}, but {total} snapshots in total")
-            marked.update(listed)
-            if page * DESCRIBE_LIMIT >= total:
-                return list(marked)
-            page += 1
+    def delete(self, id: str) -> None:
+        """Delete a private image. Never by Force."""
+        self.call(DeleteImageRequest, ["InvalidImageId.NotFound"], ImageId=id)
 
-    def look_at_snapshots(self, snapshots: Sequence[Snapshot]) -> tuple[dict[Snapshot, bool], Look]:
-        """Which of up to 100 snapshots are marked; one that is not listed is absent."""
-        listed, _, at = self.describe_snapshots(SnapshotIds=json.dumps([snapshot.id for snapshot in snapshots]))
-        return listed, Look({}, Outcome(Result.GONE), at)
+    def delete_snapshot(self, id: str) -> None:
+        """Delete a snapshot. Never by Force."""
+        self.call(DeleteSnapshotRequest, ["InvalidSnapshotId.NotFound"], SnapshotId=id)
 
-    def describe_snapshots(self, **filters: Any) -> tuple[dict[Snapshot, bool], int, Instant]:
-        """The snapshots on one page, each with whether it is marked, and the number on all pages."""
-        answer, at = self.call(DescribeSnapshotsRequest, PageSize=DESCRIBE_LIMIT, **filters)
-        try:
-            listed = {
-                Snapshot(self.region, str(each["SnapshotId"])): parse_tags(each).get("bootimage") == "false"
-                for each in answer["Snapshots"]["Snapshot"]
-            }
-            if not isinstance(answer["TotalCount"], int):
-                raise TypeError("TotalCount is not a number")
-        except (AttributeError, KeyError, TypeError):
-            raise EcsError("DescribeSnapshots sent an unexpected answer") from None
-        return listed, answer["TotalCount"], at
+    def call(self, request_type: type[Any], done_already: Collection[str] = (), **parameters: Any) -> dict[str, Any]:
+        """Call an operation once, and return its answer; error codes that say that nothing is left to do are success.
 
-    def delete_snapshot(self, id: str, look: Look) -> None:
-        """Delete a snapshot; one that is gone already is success. Never by Force."""
-        self.change(DeleteSnapshotRequest, look, ["InvalidSnapshotId.NotFound"], SnapshotId=id)
-
-    def make_private(self, id: str, look: Look) -> None:
-        """Unpublish a community image; one that is private or gone already is success."""
-        done_already = ["Image.NotPublic", "InvalidImageId.NotFound"]
-        self.change(ModifyImageSharePermissionRequest, look, done_already, ImageId=id, IsPublic="false")
-
-    def delete(self, id: str, look: Look) -> None:
-        """Delete a private image; one that is gone already is success. Never by Force."""
-        self.change(DeleteImageRequest, look, ["InvalidImageId.NotFound"], ImageId=id)
-
-    def change(self, request_type: type[Any], look: Look, done_already: Sequence[str], **parameters: Any) -> None:
-        """Call an operation; an error code that says that there is nothing left to do is success."""
-        try:
-            self.call(request_type, look, **parameters)
-        except EcsError as error:
-            if error.code not in done_already:
-                raise
-
-    def check(self) -> None:
-        """Raise GivenUpError if nothing can be changed in this region any more."""
-        for operation in self.operations.values():
-            operation.check()
-
-    def call(self, request_type: type[Any], look: Look | None = None, **parameters: Any) -> tuple[Any, Instant]:
-        """Call an operation until it is carried out or refused; returns the answer and when the call was sent.
-
-        Raises an EcsError if it failed, GivenUpError or OutdatedError if it was not made.
+        Every answer is an object with a RequestId; anything else, as a proxy's page, is a lost answer.
         """
-        operation = self.operations[request_type.__name__[: -len("Request")]]
-        failures, first_failure = 0, 0.0
-        while True:
-            operation.wait()
-            operation.check()
-            if look is not None:
-                self.check()
-                check_log()
-                if look.at.age() > LOOK_SECONDS:
-                    raise OutdatedError("the look at the image is too old")
-            sent = Instant.now()
-            try:
-                answer = self.attempt(operation.name, request_type, parameters)
-            except ThrottledError as error:
-                # A second more, for clocks that differ.
-                operation.throttle(sent.monotonic + 61 - sent.wall % 60, error)
-            except DeniedError as error:
-                operation.give_up(str(error))
-                raise DeniedError(operation.verdict, error.code) from None
-            except LostError as error:
-                failures += 1
-                first_failure = first_failure or sent.monotonic
-                if failures > RETRIES or time.monotonic() - first_failure > RETRY_SECONDS:
-                    operation.fail(error)
-                    raise
-                time.sleep(backoff(failures))
-            except EcsError:
-                operation.succeed()
-                raise
-            else:
-                operation.succeed()
-                return answer, sent
-
-    def attempt(self, operation: str, request_type: type[Any], parameters: dict[str, Any]) -> dict[str, Any]:
         request = request_type()
         request.set_protocol_type(protocol_type.HTTPS)
         request.set_endpoint(self.host)
         for name, value in parameters.items():
             getattr(request, f"set_{name}")(value)
+        operation = request_type.__name__[: -len("Request")]
+        about = one_line([value for name, value in parameters.items() if name.endswith(("Id", "Ids"))])
         started = time.monotonic()
-        outcome = "ok"
+        result = "ok"
         try:
-            return parse_answer(self.client.do_action_with_exception(request))
+            body = self.client.do_action_with_exception(request)
+            answer = json.loads(body)
+            if not (isinstance(answer, dict) and answer.get("RequestId")):
+                raise TypeError(f"unexpected answer {body!r:.60}")
+            return answer
         except Exception as error:
             # An answer that the SDK does not expect ends in an exception of any type within it.
-            failure = self.parse_failure(operation, error)
-            outcome = str(failure)
+            failure = self.explain(operation, error, time.monotonic() - started)
+            result = str(failure)
+            if failure.code in done_already:
+                return {}
             raise failure from None
         finally:
-            log.debug("%s %s: %s in %.3f s", self.region, operation, outcome, time.monotonic() - started)
+            seconds = time.monotonic() - started
+            log.debug("%s %s %s: %s in %.3f s", self.region, operation, about, result, seconds)
 
-    def parse_failure(self, operation: str, error: Exception) -> EcsError:
+    def explain(self, operation: str, error: Exception, seconds: float) -> OutsideError:
         if isinstance(error, ServerException):
             code, status = one_line(error.get_error_code()), error.get_http_status()
-            message = f"{operation}: {code} (HTTP status {status}, {one_line(error.get_error_msg())})"
+            said = f"HTTP status {status}, {one_line(error.get_error_msg())}, RequestId {error.get_request_id()}"
+            message = f"{operation}: {code} ({said})"
             if "Throttling" in code:
-                return ThrottledError(message, code)
+                # It stays refused until the next minute begins. A second more, for clocks that differ.
+                return ThrottledError(message, code, 61 - (time.time() - seconds) % 60)
             if CREDENTIALS_REFUSED.fullmatch(code) or PERMISSION_LACKING.fullmatch(code):
                 return DeniedError(f"ecs:{message}", code)
-            return LostError(message, code) if status >= 500 else EcsError(message, code)
-        message = f"{operation}: {lost_how(error)}"
-        if is_certificate_error(error):
-            return CertificateError(f"{self.host}: {message}{ca_hint(error, self.ca)}")
-        if isinstance(error, ClientException) and error.get_error_code() != "SDK.HttpError":
-            return EcsError(message)
-        return LostError(message)
-
-
-def parse_answer(body: bytes) -> dict[str, Any]:
-    """Every answer of ECS is an object with a RequestId; raises ValueError for anything else, as a proxy's page."""
-    answer = parse_json(body)
-    if not (isinstance(answer, dict) and answer.get("RequestId")):
-        raise ValueError(f"unexpected answer {body!r:.60}")
-    return answer
-
-
-def lost_how(error: Exception) -> str:
-    """The SDK's message for a lost connection, without the URL of thousands of characters in front of the cause."""
-    text = str(error.get_error_msg()) if isinstance(error, ClientException) else repr(error)
-    cause = re.search(r"\(Caused by (.+)\)\s*$", text, re.DOTALL)
-    return one_line(cause[1] if cause else text)
-
-
-def parse_tags(resource: Any) -> dict[str, str]:
-    return {str(tag["TagKey"]): str(tag["TagValue"]) for tag in resource.get("Tags", {}).get("Tag", [])}
-
-
-def parse_cloud_image(image: Any) -> CloudImage:
-    tags = parse_tags(image)
-    disks = image.get("DiskDeviceMappings", {}).get("DiskDeviceMapping", [])
-    return CloudImage(
-        own=image.get("ImageOwnerAlias") == "self",
-        public=bool(image.get("IsPublic")),
-        in_use=image.get("Usage") == "instance",
-        pinned=any(key.casefold() == "bootimage" and value.casefold() == "true" for key, value in tags.items()),
-        tag=tags.get("bootimage"),
-        name=str(image.get("ImageName", "")),
-        snapshots=tuple(str(disk["SnapshotId"]) for disk in disks if disk.get("SnapshotId")),
-    )
+            if status >= 500 or status in (408, 429) or PASSING.fullmatch(code):
+                return LostError(message, code, seconds)
+            return OutsideError(message, code)
+        words = words_of(error.get_error_msg() if isinstance(error, ClientException) else error)
+        hint = certificate_hint(error, self.ca)
+        if hint:
+            return DeniedError(f"{self.host}: {words}{hint}", CERTIFICATE)
+        return LostError(f"{operation}: {words}", seconds=seconds)
 
 
 # Steps 1 and 2: the history of rhcos.json
+
+
+def fetch_all(fetch: Callable[[Any], Any], items: Collection[Any], what: str) -> Outcomes:
+    """Fetch something from the web for each item side by side; returns what came, or the error."""
+    outcomes: Outcomes = {}
+    progress.begin(what, len(items), outcomes)
+    pool = ThreadPoolExecutor(WEB_WORKERS)
+    patience = Patience(workers=WEB_WORKERS)
+    try:
+        work_off(items, outcomes, partial(try_each, fetch, pool), len(items), patience)
+    except OutsideError as error:
+        outcomes.update({item: error for item in items if item not in outcomes})
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    return outcomes
+
+
+def list_commits(web: Web, release: str) -> list[str]:
+    """List the SHAs of the commits on the release's branch that touched rhcos.json, newest first.
+
+    The list may be cut short, with status 200 (NixOS/nixpkgs-committers#100), so it is believed only if it ends with
+    the oldest commit. https://docs.github.com/rest/commits/commits#list-commits
+    """
+    progress.begin("branches listed", 1)
+    url = f"{GITHUB_API}/commits?sha=release-{release}&path={STREAM_METADATA}&per_page={COMMITS_PER_PAGE}"
+    missing = f"openshift/installer has no branch release-{release}: check the release"
+    commits: list[str] = []
+    page: list[str] = []
+    for number in itertools.count(1):
+        try:
+            answer = insist(partial(web.get_json, f"{url}&page={number}", missing))
+            page = [COMMIT.fullmatch(commit["sha"])[0] for commit in as_list(answer)]  # type: ignore[index]
+        except (OutsideError, KeyError, TypeError) as error:
+            raise Refusal(f"GitHub did not list the commits ({error}): try again later") from None
+        if len(page) < COMMITS_PER_PAGE or page == commits[-COMMITS_PER_PAGE:]:
+            break
+        commits += page
+    commits += page
+    if commits[-1:] != [OLDEST_COMMIT]:
+        raise Refusal(
+            f"GitHub's list of the commits that changed rhcos.json on release-{release} is incomplete: its "
+            f"{len(commits)} commits do not end with the oldest one, {OLDEST_COMMIT[:7]}: run again later"
+        )
+    return commits
 
 
 def find_bootimages(web: Web, name: str) -> tuple[Release, list[str]]:
@@ -1022,211 +811,95 @@ def find_bootimages(web: Web, name: str) -> tuple[Release, list[str]]:
 
     A build is named wherever its ID stands, for whichever platform or architecture.
     """
-    documents = fetch_versions(web, list_commits(web, name))
     bootimages: set[str] = set()
     images: dict[str, Image] = {}
     directories: dict[str, None] = {}
-    for commit, document in documents.items():
+    versions = fetch_all(partial(fetch_version, web), list_commits(web, name), "versions of rhcos.json")
+    for commit, version in versions.items():
+        if isinstance(version, OutsideError):
+            raise Refusal(f"rhcos.json of commit {commit} could not be read: {version}; try again later")
         try:
-            images.update((image.id, image) for image in find_named_images(document))
+            images.update((image.id, image) for image in find_named_images(version))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise Refusal(
                 f"rhcos.json of commit {commit} is not the stream metadata that this program knows ({error!r:.200}): "
                 "what to keep is unknown"
             ) from None
-        bootimages.update(build for build in find_values(document, "release") if isinstance(build, str))
-        directories.update(dict.fromkeys(find_directories(document, name)))
+        bootimages.update(build for build in find_values(version, "release") if isinstance(build, str))
+        directories.update(dict.fromkeys(find_directories(version, name)))
     if not images:
         raise Refusal(f"no version of rhcos.json on release-{name} names an Aliyun bootimage: check the release")
-    log.info(
-        "%d versions of rhcos.json on release-%s name %d builds and %d Aliyun images",
-        len(documents), name, len(bootimages), len(images),
-    )  # fmt: skip
-    return Release(name, frozenset(bootimages), images), list(directories)
+    counts = f"{len(bootimages)} builds and {len(images)} Aliyun images"
+    log.info("%d versions of rhcos.json on release-%s name %s", len(versions), name, counts)
+    return Release(name, frozenset(bootimages), images, images), list(directories)
 
 
-def list_commits(web: Web, release: str) -> list[str]:
-    """List the SHAs of the commits on the release's branch that touched rhcos.json, newest first.
+def fetch_version(web: Web, commit: str) -> Any:
+    """Fetch rhcos.json of a commit.
 
-    https://docs.github.com/rest/commits/commits#list-commits
+    raw.githubusercontent.com costs no budget of the API, but has a limit that no token lifts (mozilla/cargo-vet#672).
+    A 404 is never believed: on 2025-08-08 it answered that for files that existed (aquaproj/aqua-registry#39883).
     """
-    progress.begin("branches listed", 1)
-    url = f"{INSTALLER_API}/commits?sha=release-{release}&path={STREAM_METADATA}&per_page={COMMITS_PER_PAGE}"
-    missing = f"openshift/installer has no branch release-{release}: check the release"
-    commits = []
-    for page in fetch_pages(web, url, missing):
-        try:
-            commits += [commit["sha"] for commit in page]
-        except (KeyError, TypeError):
-            raise Refusal(f"{url}: not a list of commits; try again later") from None
-    if not all(isinstance(commit, str) and COMMIT.fullmatch(commit) for commit in commits):
-        raise Refusal(f"{url}: not a list of commits; try again later")
-    return commits
+    if web.token:
+        return web.get_json(f"{GITHUB_API}/contents/{STREAM_METADATA}?ref={commit}")
+    return web.get_json(f"{GITHUB_RAW}/{commit}/{STREAM_METADATA}")
 
 
-def fetch_pages(web: Web, url: str, missing: str) -> Iterator[Any]:
-    """Yield the pages of a GitHub API result; `missing` explains a 404.
-
-    Pages are linked by their `Link` header. A full page is not taken for the last one because it lacks that.
-    """
-    first, pages = url, []
-    while url:
-        try:
-            response = web.get(url)
-            refuse_github_errors(response, missing)
-            page = parse_json(response.content)
-        except (OutsideError, ValueError) as error:
-            raise Refusal(f"GitHub's answer could not be read: {error}; try again later") from None
-        if page in pages:
-            raise Refusal(f"{url}: GitHub sends the same page again and again; try again later")
-        pages.append(page)
-        yield page
-        url = response.links.get("next", {}).get("url", "")
-        if not url and isinstance(page, list) and len(page) >= COMMITS_PER_PAGE:
-            url = f"{first}&page={len(pages) + 1}"
-
-
-def refuse_github_errors(response: requests.Response, missing: str) -> None:
-    """https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api"""
-    status, headers = response.status_code, response.headers
-    if status == 200:
-        return
-    if status == 401:
-        raise Refusal("GitHub refused GITHUB_TOKEN: set a valid token, or unset it")
-    if status == 404:
-        raise Refusal(missing)
-    if status in (403, 429) and headers.get("X-RateLimit-Remaining") == "0":
-        raise Refusal(
-            f"GitHub's API rate limit is used up until {reset_time(response)}: run again then, "
-            "or set GITHUB_TOKEN for a higher limit"
-        )
-    if status == 429 or (status == 403 and ("Retry-After" in headers or "X-RateLimit-Remaining" in headers)):
-        seconds = headers.get("Retry-After")
-        when = f"after {seconds!a:.40} seconds (Retry-After)" if seconds else "in a few minutes"
-        raise Refusal(f"GitHub's secondary rate limit is reached (HTTP status {status}): run again {when}")
-    raise Refusal(f"{response.url}: HTTP status {status}; try again later")
-
-
-def reset_time(response: requests.Response) -> str:
-    try:
-        reset = datetime.fromtimestamp(int(response.headers["X-RateLimit-Reset"]), timezone.utc)
-    except (KeyError, ValueError, OverflowError, OSError):
-        return "the next hour"
-    return f"{reset:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def fetch_each(
-    fetch: Callable[[Item], Value], items: Collection[Item], what: str
-) -> Iterator[tuple[Item, Value | OutsideError]]:
-    """Fetch something from the web for each item side by side; yield the item with the result, or with the error."""
-    progress.begin(what, len(items))
-    for item, future in in_parallel(fetch, items, WEB_WORKERS):
-        progress.advance()
-        try:
-            yield item, future.result()
-        except OutsideError as error:
-            progress.fail()
-            yield item, error
-
-
-def fetch_versions(web: Web, commits: Sequence[str]) -> dict[str, Any]:
-    """Fetch rhcos.json of each commit that did not remove it."""
-    documents = {}
-
-    def fetch(commit: str) -> Any:
-        return web.get_json(f"{INSTALLER_RAW}/{commit}/{STREAM_METADATA}", missing=[404])
-
-    for commit, document in fetch_each(fetch, commits, "versions of rhcos.json"):
-        if isinstance(document, MissingError):
-            refuse_unless_removed(web, commit)
-            log.info("commit %s removed or renamed rhcos.json", commit)
-        elif isinstance(document, OutsideError):
-            raise Refusal(f"a version of rhcos.json could not be read: {document}; try again later")
-        else:
-            documents[commit] = document
-    return documents
-
-
-def refuse_unless_removed(web: Web, commit: str) -> None:
-    """Refuse unless the commits API shows that this commit removed or renamed rhcos.json.
-
-    A 404 alone is no proof: on 2025-08-08 raw.githubusercontent.com answered it for files that existed
-    (aquaproj/aqua-registry#39883). https://docs.github.com/rest/commits/commits#get-a-commit
-    """
-    missing = f"GitHub has no commit {commit}; try again later"
-    if not any(map(removes_stream_metadata, fetch_pages(web, f"{INSTALLER_API}/commits/{commit}", missing))):
-        raise Refusal(
-            f"rhcos.json of commit {commit} is missing (HTTP status 404), but the commit did not remove it; "
-            "try again later"
-        )
-
-
-def removes_stream_metadata(page: Any) -> bool:
-    files = page.get("files") if isinstance(page, dict) else None
-    return isinstance(files, list) and any(
-        isinstance(file, dict)
-        and (
-            (file.get("status") == "removed" and file.get("filename") == STREAM_METADATA)
-            or (file.get("status") == "renamed" and file.get("previous_filename") == STREAM_METADATA)
-        )
-        for file in files
-    )
-
-
-def find_named_images(document: Any) -> Iterator[Image]:
+def find_named_images(version: Any) -> Iterator[Image]:
     """Find the Aliyun images in one version of CoreOS stream metadata.
 
     `architectures.<arch>.images.aliyun.regions.<region>` is {"release": build, "image": ID}; most architectures have no
     Aliyun images, some no images at all.
     """
-    for architecture in document["architectures"].values():
+    for architecture in version["architectures"].values():
         for region, entry in architecture.get("images", {}).get("aliyun", {}).get("regions", {}).items():
             if not isinstance(entry["release"], str):
                 raise TypeError(f"release {entry['release']!a:.60} is not a string")
             yield parse_image(entry["release"], region, entry["image"])
 
 
-def find_directories(document: object, release: str) -> Iterator[str]:
+def find_directories(version: object, release: str) -> Iterator[str]:
     """Find the directories of the store that hold builds of this release, by the locations of their artifacts.
 
     A branch inherits versions that name the previous release's builds. Their directories are left out: another branch
     names the bootimages in them. The host is ignored: older versions name one that no longer exists, with equal paths.
     """
-    for location in find_values(document, "location"):
+    for location in find_values(version, "location"):
         match = DIRECTORY.search(location) if isinstance(location, str) else None
         if match and is_of_release(match[2], release) and match[3] in ECS_ARCHITECTURES:
             yield match[1]
 
 
+def is_of_release(build: str, release: str) -> bool:
+    """Whether the ID is of this release: those of 4.10 begin with `410.`."""
+    return build.startswith(release.replace(".", "") + ".")
+
+
 # Step 3: every build
 
 
-def find_builds(web: Web, release: str, named: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
+def find_builds(web: Web, release: str, named: Collection[str]) -> tuple[dict[str, list[str]], list[str]]:
     """Find every build in the directories that the history names and in the usual ones.
 
     Returns the builds with the URLs of their meta.json, one per architecture that ECS offers, and the named directories
     that the store does not have.
     """
     usual = [directory.format(release=release) for directory in USUAL_DIRECTORIES]
-    builds: dict[str, list[str]] = {}
-    missing = []
-    found = False
-    directories = list(dict.fromkeys([*named, *usual]))
-    for directory, listing in fetch_each(partial(fetch_listing, web), directories, "builds.json"):
-        if isinstance(listing, MissingError):
-            if directory in named:
-                missing.append(directory)
-        elif isinstance(listing, OutsideError):
+    builds: dict[str, list[str]] = defaultdict(list)
+    listings = fetch_all(partial(fetch_listing, web), list(dict.fromkeys([*named, *usual])), "builds.json")
+    missing = {directory for directory, listing in listings.items() if getattr(listing, "code", "") in ("403", "404")}
+    for directory, listing in listings.items():
+        if directory in missing:
+            continue
+        if isinstance(listing, OutsideError):
             raise Refusal(f"the builds could not be listed: {listing}; try again later")
-        else:
-            found = True
-            for build, urls in listing.items():
-                builds[build] = builds.get(build, []) + urls
-    if not found:
+        for build, urls in listing.items():
+            builds[build] += urls
+    if len(missing) == len(listings):
         raise Refusal(f"the store has no builds.json of release {release}: check the release")
-    for directory in missing:
-        log.error("the builds in %s are left: rhcos.json names it, but the store has no builds.json there", directory)
-    return dict(sorted(builds.items(), reverse=True)), missing
+    for directory in missing.intersection(named):
+        log.error("%s: rhcos.json names it, but the store has no builds.json there: its builds are left", directory)
+    return dict(sorted(builds.items(), reverse=True)), sorted(missing.intersection(named))
 
 
 def fetch_listing(web: Web, directory: str) -> dict[str, list[str]]:
@@ -1236,65 +909,53 @@ def fetch_listing(web: Web, directory: str) -> dict[str, list[str]]:
     coreos-assembler pruned, without deleting their Aliyun images.
     """
     url = f"{STORE}/{directory}/builds.json"
-    listing = web.get_json(url, missing=[403, 404])
+    listing = web.get_json(url)
     builds: dict[str, list[str]] = defaultdict(list)
     try:
         for build in as_list(listing["builds"]) + as_list(listing.get("tombstone-builds", [])):
-            if not isinstance(build["id"], str):
-                raise TypeError
-            builds[build["id"]] += [
-                f"{STORE}/{directory}/{build['id']}/{architecture}/meta.json"
-                for architecture in ECS_ARCHITECTURES
-                if architecture in as_list(build["arches"])
-            ]
+            arches = [arch for arch in ECS_ARCHITECTURES if arch in as_list(build["arches"])]
+            builds["" + build["id"]] += [f"{STORE}/{directory}/{build['id']}/{arch}/meta.json" for arch in arches]
     except (AttributeError, KeyError, TypeError):
-        raise OutsideError(f"{url}: not a list of builds") from None
+        raise Refusal(f"{url}: not a list of builds; try again later") from None
     return builds
 
 
-def reason_to_skip(build: str, release: str, record: Collection[str] = ()) -> str | None:
-    """Why the images of a build are not considered for deletion, or None."""
-    built = built_at(build)
+def reason_to_skip(build: str, release: Release) -> str:
+    """Why the images of a build are not considered for deletion, or an empty string."""
+    if build in release.bootimages:
+        return BOOTIMAGE
+    match = BUILD_ID.fullmatch(build)
+    try:
+        built = datetime.strptime(f"{match[1]}+0000", "%Y%m%d%H%M%z") if match else None
+    except ValueError:
+        built = None
     if built is None:
         return NO_DATE
-    if not is_of_release(build, release):
+    if not is_of_release(build, release.name):
         return OTHER_RELEASE
-    if datetime.now(timezone.utc) - built < YOUNG:
-        return TOO_YOUNG
-    return ON_RECORD if build in record else None
+    return TOO_YOUNG if datetime.now(timezone.utc) - built < YOUNG else ""
 
 
 # Step 4: the images of each build
 
 
-def find_uploads(web: Web, builds: dict[str, list[str]], release: Release) -> tuple[dict[str, list[Image]], list[str]]:
-    """Find the images that each build uploaded.
+def find_uploads(
+    web: Web, builds: dict[str, list[str]], release: Release, record: Record
+) -> tuple[dict[str, list[Image]], Errors]:
+    """Find the images that each build uploaded: of bootimages, and of builds to prune that are not on record.
 
-    Also returns the builds that could not be read completely, except those that no run will ever prune.
+    Also returns the builds that could not be read completely, with the error.
     """
-    uploads: dict[str, list[Image]] = {}
-    unread = []
-    waiting: Counter[str] = Counter()
+    reasons = {build: reason_to_skip(build, release) for build in builds}
+    to_read = [build for build, why in reasons.items() if why == BOOTIMAGE or (not why and build not in record)]
 
     def fetch(build: str) -> list[Image]:
         return [image for url in builds[build] for image in fetch_uploads(web, build, url)]
 
-    for build, images in fetch_each(fetch, builds, "builds"):
-        if not isinstance(images, OutsideError):
-            uploads[build] = images
-            continue
-        reason = reason_to_skip(build, release.name)
-        if reason in (NO_DATE, OTHER_RELEASE) and build not in release.bootimages:
-            log.warning("build %a is kept (%s), but its images are unknown: %s", build[:60], reason, images)
-            continue
-        unread.append(build)
-        if isinstance(images, GivenUpError):
-            waiting[str(images)] += 1
-        else:
-            log.error("build %s is skipped: %s", build, images)
-    for verdict, count in waiting.items():
-        log.error("%d builds wait for the next run: %s", count, verdict)
-    return {build: uploads[build] for build in builds if build in uploads}, sorted(unread)
+    outcomes = fetch_all(fetch, to_read, "builds")
+    unread = {build: outcome for build, outcome in outcomes.items() if isinstance(outcome, OutsideError)}
+    log_failures("builds that could not be read", unread)
+    return {build: outcomes[build] for build in to_read if build not in unread}, unread
 
 
 def fetch_uploads(web: Web, build: str, url: str) -> list[Image]:
@@ -1304,7 +965,7 @@ def fetch_uploads(web: Web, build: str, url: str) -> list[Image]:
     """
     if not URL_SEGMENT.fullmatch(build):
         raise OutsideError(f"{build!a:.60} is not a build ID")
-    meta = web.get_json(url, missing=[])
+    meta = web.get_json(url)
     try:
         if meta["buildid"] != build:
             raise ValueError(f"its buildid is {meta['buildid']!a:.60}")
@@ -1316,556 +977,362 @@ def fetch_uploads(web: Web, build: str, url: str) -> list[Image]:
 # Step 5: look at every image, and decide
 
 
-def recorded_images(record: Record, build: str) -> list[Image]:
-    return [Image(entry["region"], entry["image"], (build,)) for entry in record[build]]
+def reason_to_keep(image: Image, seen: Seen, release: Release) -> str:
+    """Why an image must stay, or an empty string if it may be deleted; the only place that decides that.
 
-
-def regions_of(images: Iterable[Image]) -> set[str]:
-    """The regions of these images that are not closed."""
-    return {image.region for image in images} - CLOSED_REGIONS.keys()
-
-
-def recorded_regions(record: Record, release: str) -> set[str]:
-    """The regions of all images on record, deleted ones too: an earlier run may have left snapshots there."""
-    return regions_of(
-        image for build in record if is_of_release(build, release) for image in recorded_images(record, build)
-    )
-
-
-def find_images(release: Release, uploads: dict[str, list[Image]], record: Record) -> list[Image]:
-    """Find the images to look at, each with all the builds that list it, on record or not.
-
-    Of the images on record, those are looked at again that are not deleted and of this release: this run does not know
-    what to keep of other releases.
+    What the lists and the record say of an image is checked against its name, which says which build uploaded it:
+    every upload and every copy is named BUILDNAME-BUILDID (coreos-assembler's src/cosalib/aliyun.py).
     """
-    recorded = {build: recorded_images(record, build) for build in record}
-    listed = [*release.named_images.values(), *itertools.chain(*uploads.values())]
-    builds: dict[str, set[str]] = defaultdict(set)
-    for image in itertools.chain(listed, *recorded.values()):
-        builds[image.id].update(image.builds)
-    retried = [
-        image
-        for build, entries in record.items()
-        if is_of_release(build, release.name)
-        for image, entry in zip(recorded[build], entries)
-        if not entry["deleted"]
-    ]
-    return [
-        dataclasses.replace(image, builds=tuple(sorted(builds[image.id]))) for image in dict.fromkeys(listed + retried)
-    ]
-
-
-def check_account(regions: dict[str, Ecs], release: Release) -> None:
-    """Find a witness among the bootimages of each region; refuse unless one of them all is the account's own.
-
-    A region without one is given up: nothing there is changed.
-    """
-    errors: dict[str, Exception] = {}
-    progress.begin("regions checked", len(regions))
-    named = group_by_region(release.named_images.values())
-    check = partial(find_bootimage, regions=regions, named=named)
-    for region, future in in_parallel(check, regions, len(regions)):
-        progress.advance()
-        error = future.exception()
-        if isinstance(error, Exception):
-            refuse_if_fatal(error)
-            errors[region] = error
-            reason = str(error) if isinstance(error, OutsideError) else log_unexpected(region, error)
-            regions[region].operations["DescribeImages"].give_up(f"the bootimages could not be looked at ({reason})")
-    if any(ecs.witness for ecs in regions.values()):
-        return
-    if errors and all(isinstance(errors.get(region), LostError) for region in regions):
-        raise Refusal(f"no region answered: check network and proxy ({next(iter(errors.values()))})")
-    detail = "".join(f" ({region}: {error})" for region, error in list(errors.items())[:1])
-    raise Refusal(
-        "none of the bootimages is listed as the account's own: check that ALIYUN_ACCESS_KEY_ID belongs to the account "
-        f"that RHCOS images are uploaded to, and that its policy grants ecs:DescribeImages{detail}"
-    )
-
-
-def refuse_if_fatal(error: Exception) -> None:
-    """Refuse for errors of one region that any other region would meet, too."""
-    if isinstance(error, CertificateError):
-        raise Refusal(str(error)) from None
-    if isinstance(error, DeniedError) and CREDENTIALS_REFUSED.fullmatch(error.code):
-        raise Refusal(
-            f"Alibaba Cloud refused the credentials: {error}: check ALIYUN_ACCESS_KEY_ID, ALIYUN_ACCESS_KEY_SECRET and "
-            "this machine's clock"
-        ) from None
-
-
-def find_bootimage(region: str, regions: dict[str, Ecs], named: dict[str, list[Image]]) -> None:
-    """Make the first of the bootimages in a region that the account owns the witness of this region."""
-    ecs, images = regions[region], named[region]
-    ecs.has_bootimages = True
-    seen = ecs.look([image.id for image in images[:DESCRIBE_LIMIT]]).images
-    ecs.witness = next((image.id for image in images if image.id in seen and seen[image.id].own), "")
-    if not ecs.witness:
-        verdict = f"none of the {len(images)} bootimages there is listed as the account's own"
-        ecs.operations["DescribeImages"].give_up(f"{verdict}: {ecs.permission_to_look()}")
-
-
-def plan_regions(regions: dict[str, Ecs], images: Iterable[Image], release: Release) -> Outcomes:
-    """Look at every image, and decide what happens to it."""
-    plan: Outcomes = {}
-    grouped = group_by_region(images)
-    for region in sorted(set(grouped).intersection(CLOSED_REGIONS)):
-        closed = grouped.pop(region)
-        log.info("%s: closed on %s, with its %d images", region, CLOSED_REGIONS[region], len(closed))
-        plan.update((image, Outcome(Result.CLOSED)) for image in closed)
-    progress.begin("regions looked at", len(regions))
-    look_at = partial(plan_region, release=release)
-    for region, future in in_parallel(lambda region: look_at(regions[region], grouped[region]), regions, len(regions)):
-        progress.advance()
-        plan.update(region_outcomes(region, future, grouped[region]))
-    return plan
-
-
-def region_outcomes(region: str, future: Future[Outcomes], resources: Iterable[Resource]) -> Outcomes:
-    """The outcomes in a region; an exception that nothing here expects fails the images of this region only."""
-    error = future.exception()
-    if error is None:
-        return future.result()
-    reason = log_unexpected(region, error)
-    return {resource: Outcome(Result.WAITING, reason) for resource in resources}
-
-
-def plan_region(ecs: Ecs, images: Sequence[Image], release: Release) -> Outcomes:
-    plan: Outcomes = {}
-    try:
-        if images and not ecs.has_bootimages:
-            candidates = {image.id for image in images}
-            ecs.witness = next((id for id in ecs.own_images() if id not in candidates), "")
-        for batch in batches(images, DESCRIBE_LIMIT - 1):
-            look = ecs.look([image.id for image in batch])
-            plan.update((image, decide(image, look, release)) for image in batch)
-        if ecs.delete_snapshots:
-            behind = [Snapshot(ecs.region, id) for outcome in plan.values() for id in snapshots_to_delete(outcome)]
-            plan.update((snapshot, Outcome(Result.TO_DELETE)) for snapshot in behind + ecs.marked_snapshots())
-    except OutsideError as error:
-        return {image: Outcome(Result.WAITING, str(error)) for image in images}
-    return plan
-
-
-def snapshots_to_delete(outcome: Outcome) -> tuple[str, ...]:
-    return outcome.seen.snapshots if outcome.result is Result.TO_DELETE and outcome.seen else ()
-
-
-def decide(image: Image, look: Look, release: Release) -> Outcome:
-    """Decide what happens to an image after a look at it."""
-    seen = look.images.get(image.id)
-    if seen is None:
-        if look.absent.result is Result.GONE and is_bootimage(image, release):
-            return Outcome(Result.MISSING)
-        return look.absent
-    reason = reason_to_keep(image, seen, release)
-    if reason is not None:
-        return Outcome(Result.KEPT, reason, seen)
-    return Outcome(Result.TO_DELETE, seen=seen)
-
-
-def reason_to_keep(image: Image, seen: CloudImage, release: Release) -> str | None:
-    """Why an image must stay, or None if it may be deleted; the only place that decides that.
-
-    Part of the promises is kept elsewhere: `find_images` finds all builds that list the image, `Ecs.call` makes no
-    change on a look older than a minute, and `decide` never deletes an image that the look does not show.
-    """
-    if is_bootimage(image, release):
+    named = BUILD_ID.search(seen.name)
+    build = named[0] if named else ""
+    if image.id in release.images or build in release.bootimages:
         return BOOTIMAGE
     if not seen.own:
         return "not the account's own"
     if seen.pinned:
-        return "pinned by its tag bootimage=true"
+        return PINNED
     if seen.in_use:
         return "used by an instance"
-    for build in image.builds:
-        reason = reason_to_skip(build, release.name)
-        if reason is not None:
-            return reason
-    if not set(image.builds) <= release.builds.keys():
-        return UNLISTED
-    # A list or the record may be wrong about an image; its name says which build uploaded it.
-    named = BUILD_ID.search(seen.name)
-    if not named or named[0] not in image.builds:
-        return f"its name {seen.name!a:.80} does not contain the ID of its build"
-    return None
+    if build not in release.builds:
+        return f"its name {seen.name!a:.80} does not contain the ID of a build that a builds.json lists"
+    return reason_to_skip(build, release)
 
 
-def is_bootimage(image: Image, release: Release) -> bool:
-    return image.id in release.named_images or any(build in release.bootimages for build in image.builds)
+def is_to_tag(outcome: Outcome) -> bool:
+    """Whether this is a bootimage of the account without its tag."""
+    seen = outcome.seen
+    return outcome.reason == BOOTIMAGE and seen is not None and seen.own and seen.tag != "true"
 
 
-def group_by_region(resources: Iterable[AnyResource]) -> dict[str, list[AnyResource]]:
-    grouped: dict[str, list[AnyResource]] = defaultdict(list)
-    for resource in resources:
-        grouped[resource.region].append(resource)
-    return grouped
+class Region:
+    """Steps 5 and 6 in one region: look, decide, act, and look again. `outcomes` has the results."""
 
+    def __init__(self, environment: Environment, args: argparse.Namespace, name: str, bootimages: list[Image]) -> None:
+        self.name = name
+        self.ecs = Ecs(name, environment)
+        self.pool = ThreadPoolExecutor(REGION_WORKERS)
+        self.args = args
+        self.bootimages = bootimages  # that rhcos.json names
+        self.images: list[Image] = []  # to look at
+        self.error: Exception | None = None  # why the region cannot be pruned
+        self.witness = ""  # ID of an image of the account that no run deletes
+        self.outcomes: Outcomes = {}
+        self.seen: dict[str, Seen] = {}  # images by ID, as last seen
+        self.tagged: set[str] = set()  # images and snapshots that this run tagged: listings can lag behind
+        self.mark_error: OutsideError | None = None
+        self.begun: set[Image] = set()  # images that this run has tried to delete
 
-def log_outcome(resource: Resource, outcome: Outcome) -> None:
-    """Log an outcome that needed no change in the cloud; WAITING is logged once for the region."""
-    if outcome.result is Result.GONE:
-        image_log.info("%s is already gone", resource)
-    elif outcome.result is Result.MISSING:
-        log.warning("%s is a bootimage, but it is not in the account", resource)
-    elif outcome.result is Result.LEFT:
-        log.warning("%s is left: %s", resource, outcome.reason)
-    elif outcome.result is Result.KEPT:
-        # The reason of a build holds for all its images; the plan names it.
-        of_build = outcome.reason in (BOOTIMAGE, NO_DATE, OTHER_RELEASE, TOO_YOUNG)
-        log.log(logging.DEBUG if of_build else logging.WARNING, "%s is kept: %s", resource, outcome.reason)
+    def find_witness(self) -> None:
+        """Make one of the bootimages the witness; raises OutsideError if none is listed as the account's own."""
+        ids = [image.id for image in self.bootimages[:DESCRIBE_LIMIT]]
+        self.seen = insist(lambda: self.ecs.look(ids), self.name).seen
+        self.witness = next((id for id in ids if id in self.seen and self.seen[id].own), "")
+        if not self.witness:
+            reason = f"none of the {len(ids)} bootimages there is listed as the account's own"
+            raise OutsideError(f"{reason}: {self.check_policy('DescribeImages')}")
 
+    def check_policy(self, operation: str) -> str:
+        return f"check that the key's policy grants ecs:{operation} in {self.name}"
 
-def log_waiting(region: str, outcomes: Outcomes) -> None:
-    waiting = Counter(
-        (outcome.reason, kind_of(resource))
-        for resource, outcome in outcomes.items()
-        if outcome.result is Result.WAITING
-    )
-    for (reason, kind), count in waiting.items():
-        log.error("%s: %d %s wait for the next run: %s", region, count, kind, reason)
-
-
-def kind_of(resource: Resource) -> str:
-    return "images" if isinstance(resource, Image) else "snapshots"
-
-
-def log_plan(plan: Outcomes, release: Release, record: Record) -> None:
-    """Log what is special about single images, then the plan, then the regions that wait for the next run."""
-    for resource, outcome in plan.items():
-        log_outcome(resource, outcome)
-    for line in describe_plan(release, record, plan):
-        log.info("%s", line)
-    for region, resources in group_by_region(plan).items():
-        log_waiting(region, {resource: plan[resource] for resource in resources})
-
-
-def describe_plan(release: Release, record: Record, plan: Outcomes) -> Iterator[str]:
-    """Describe the plan line by line: the bootimages, the other builds, and a table of the regions."""
-    images = {resource: outcome for resource, outcome in plan.items() if isinstance(resource, Image)}
-    regions = Counter(
-        build for image, outcome in images.items() if outcome.reason == BOOTIMAGE for build in image.builds
-    )
-    for build in sorted(release.bootimages & regions.keys()):
-        yield f"bootimage {build}: {regions[build]} regions"
-    reasons = Counter(
-        BOOTIMAGE if build in release.bootimages else reason_to_skip(build, release.name, record) or "to prune"
-        for build in release.builds
-    )
-    yield f"builds: {len(release.builds)} ({format_counts(reasons)})"
-    pruned = {
-        build for image, outcome in images.items() if outcome.result is Result.TO_DELETE for build in image.builds
-    }
-    dates = sorted(built for built in map(built_at, pruned) if built)
-    if dates:
-        yield f"builds with images to delete: {len(pruned)}, made from {dates[0]:%Y-%m-%d} to {dates[-1]:%Y-%m-%d}"
-    snapshots = len(plan) - len(images)
-    if snapshots:
-        yield f"snapshots to delete: {snapshots:,}, unless an image that stays was made from them"
-    yield from format_table(images)
-
-
-def format_table(images: Mapping[Image, Outcome]) -> Iterator[str]:
-    columns = ("to delete", "of these public", "bootimages", "kept otherwise")
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for image, outcome in images.items():
-        for row in (image.region, "total"):
-            if outcome.result is Result.TO_DELETE:
-                counts[row]["to delete"] += 1
-                counts[row]["of these public"] += bool(outcome.seen and outcome.seen.public)
-            elif outcome.result is Result.KEPT:
-                counts[row]["bootimages" if outcome.reason == BOOTIMAGE else "kept otherwise"] += 1
-    yield f"{'region':15}" + "".join(f"{column:>{len(column) + 2}}" for column in columns)
-    for row in [*sorted(counts.keys() - {"total"}), "total"]:
-        yield f"{row:15}" + "".join(f"{counts[row][column]:{len(column) + 2},}" for column in columns)
-
-
-def log_dry_run(plan: Outcomes) -> None:
-    """Log what a run would do to each image and snapshot, region by region."""
-    for resource, outcome in sorted(plan.items(), key=lambda item: (item[0].region, item[1].reason, item[0].id)):
-        if outcome.reason == BOOTIMAGE and is_changed(outcome):
-            log.info("%s would be tagged bootimage=true", resource)
-        elif is_changed(outcome) and isinstance(resource, Image):
-            private = "made private, " if outcome.seen and outcome.seen.public else ""
-            log.info("%s would be tagged bootimage=false, %sdeleted", resource, private)
-        elif is_changed(outcome):
-            log.info("%s would be deleted", resource)
-
-
-# Step 6: tag, make private, delete
-
-
-def prune_regions(regions: dict[str, Ecs], plan: Outcomes, release: Release) -> Outcomes:
-    """Carry out the plan; returns the outcomes of what it changes."""
-    outcomes: Outcomes = {}
-    to_prune = group_by_region(resource for resource, outcome in plan.items() if is_changed(outcome))
-    progress.begin("images done", sum(map(len, to_prune.values())), len(to_prune))
-    prune = partial(prune_region, plan=plan, release=release)
-    for region, future in in_parallel(lambda region: prune(regions[region], to_prune[region]), to_prune, len(to_prune)):
-        of_region = region_outcomes(region, future, to_prune[region])
-        progress.regions_done += 1
-        log_region(region, of_region, progress.started)
-        outcomes.update(of_region)
-    return outcomes
-
-
-def log_region(region: str, outcomes: Outcomes, started: float) -> None:
-    """Log the end of a region; `started` is of the monotonic clock."""
-    log_waiting(region, outcomes)
-    deleted = Counter(kind_of(resource) for resource, outcome in outcomes.items() if outcome.result is Result.DELETED)
-    failed = sum(outcome.result in (Result.FAILED, Result.WAITING) for outcome in outcomes.values())
-    snapshots = f", {deleted['snapshots']:,} snapshots deleted" if deleted["snapshots"] else ""
-    seconds = time.monotonic() - started
-    duration = f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"
-    log.info("%s: %s deleted%s, %s failed, %s", region, f"{deleted['images']:,}", snapshots, f"{failed:,}", duration)
-
-
-def is_changed(outcome: Outcome) -> bool:
-    """Whether a run changes this image: it deletes it, or tags it as a bootimage."""
-    return outcome.result is Result.TO_DELETE or (
-        outcome.reason == BOOTIMAGE and outcome.seen is not None and outcome.seen.own and outcome.seen.tag != "true"
-    )
-
-
-def prune_region(ecs: Ecs, resources: Sequence[Resource], plan: Outcomes, release: Release) -> Outcomes:
-    """Prune one region: tag its bootimages; tag, make private and delete the other images, and their snapshots."""
-    outcomes: Outcomes = {}
-    images = [resource for resource in resources if isinstance(resource, Image)]
-    bootimages = [image for image in images if plan[image].reason == BOOTIMAGE]
-    to_delete = [image for image in images if plan[image].result is Result.TO_DELETE]
-    # In another order each time: several images in a row that always fail must not end every run at the same place.
-    random.shuffle(to_delete)
-    tag_all(ecs, [(image, image.id) for image in bootimages], "true", outcomes)
-    progress.advance(len(bootimages) - len(outcomes))
-    with ThreadPoolExecutor(REGION_WORKERS) as pool:
-        for batch in batches(to_delete, DESCRIBE_LIMIT - 1):
-            prune_batch(ecs, batch, release, outcomes, pool)
-        deleted = [image for image in to_delete if outcomes[image].result is Result.DELETED]
-        confirm_deletions(ecs, deleted, outcomes)
-        if ecs.delete_snapshots:
-            gone = [image for image in to_delete if outcomes[image].result in (Result.DELETED, Result.GONE)]
-            behind = [(image, id) for image in gone for id in snapshots_to_delete(plan[image])]
-            mark_rest(ecs, behind, outcomes)
-            planned = [resource for resource in resources if isinstance(resource, Snapshot)]
-            sweep_snapshots(ecs, [Snapshot(ecs.region, id) for _, id in behind], planned, outcomes, pool)
-    untouched = [resource for resource in resources if resource not in outcomes and resource not in bootimages]
-    outcomes.update((snapshot, Outcome(Result.KEPT, IMAGE_STAYS)) for snapshot in untouched)
-    return outcomes
-
-
-def prune_batch(
-    ecs: Ecs, batch: Sequence[Image], release: Release, outcomes: Outcomes, pool: ThreadPoolExecutor
-) -> None:
-    """Look at up to 99 images, decide again, and delete; adds the outcome of each.
-
-    While operations are throttled, a look gets too old to delete by it: the images that are left are looked at again.
-    """
-    pending = list(batch)
-    while pending:
+    def prune(self, release: Release) -> None:
+        """Prune the images here, and add an outcome for each."""
+        if self.error:
+            raise self.error
+        self.release = release
+        own: dict[str, Seen] = {}
         try:
-            ecs.check()
-            look = ecs.look([image.id for image in pending])
+            own = self.ecs.own_images()
+            self.check_witness(own)
         except OutsideError as error:
-            outcomes.update((image, Outcome(Result.WAITING, str(error))) for image in pending)
-            progress.advance(len(pending))
-            return
-        to_delete = []
-        for image in pending:
-            outcome = decide(image, look, release)
-            if outcome.result is Result.TO_DELETE:
+            if not self.witness:
+                raise
+            log.warning("%s: what no list names is unknown: %s", self.name, error)
+        self.seen.update(own)
+        self.witness = self.witness or next((id for id in own if id not in release.known or id in release.images), "")
+        self.warn_of_unlisted(own)
+        # One that the record calls deleted, and that is there, is looked at again.
+        listed = [release.known[id] for id in own if id in release.known]
+        images = list(dict.fromkeys([*self.images, *(image for image in listed if image.region == self.name)]))
+        self.step([image for image in images if image.id in release.images], self.prune_batch)
+        self.step([image for image in images if image.id not in release.images], self.prune_batch)
+        self.confirm_deletions()
+        if self.args.delete_snapshots:
+            self.sweep_snapshots()
+
+    def step(self, items: Sequence[Image], work: Callable[[list[Any], Outcomes], Errors]) -> None:
+        """Work off images or snapshots; if there is no hope for the rest, they fail."""
+        try:
+            work_off(items, self.outcomes, work, DESCRIBE_LIMIT - 1, Patience(self.name))
+        except OutsideError as error:
+            self.outcomes.update({item: error for item in items if item not in self.outcomes})
+
+    def warn_of_unlisted(self, own: dict[str, Seen]) -> None:
+        """A failed replication leaves images that no meta.json names (coreos/coreos-assembler#3634)."""
+        for id, image in own.items():
+            build = BUILD_ID.search(image.name)
+            if id not in self.release.known and build and build[0] in self.release.read:
+                log.warning("%s %s (%s) stays: the meta.json of its build does not list it", self.name, id, build[0])
+
+    def prune_batch(self, batch: list[Image], outcomes: Outcomes) -> Errors:
+        """Look at up to 99 images, and do with each what has to be done."""
+        look = self.look(batch)
+        bootimages, to_delete = [], []
+        for image in batch:
+            outcome = self.decide(image, look.seen.get(image.id))
+            if is_to_tag(outcome) and not self.args.dry_run:
+                bootimages.append(image)
+            elif outcome.result is Result.TO_DELETE and not self.args.dry_run:
                 to_delete.append(image)
             else:
                 outcomes[image] = outcome
-                log_outcome(image, outcome)
-                progress.advance()
-        delete_images(ecs, to_delete, look, outcomes, pool)
-        pending = [image for image in to_delete if image not in outcomes]
+        if self.tag(bootimages, "true", look):
+            outcomes.update({image: Outcome(Result.KEPT, BOOTIMAGE, look.seen[image.id]) for image in bootimages})
+        if not (self.tag(to_delete, "false", look) and self.mark_snapshots(to_delete, look)):
+            return {}
+        return try_each(partial(self.delete_image, look), self.pool, to_delete, outcomes)
 
+    def look(self, images: Iterable[Image]) -> Look:
+        """Look at up to 99 images and the witness. An answer without the witness is no answer."""
+        look = self.ecs.look([image.id for image in images] + [self.witness] * bool(self.witness))
+        self.check_witness(look.seen)
+        self.seen.update(look.seen)
+        return look
 
-def delete_images(ecs: Ecs, images: Sequence[Image], look: Look, outcomes: Outcomes, pool: ThreadPoolExecutor) -> None:
-    """Tag images and delete them; adds the outcome of each, unless the look has become too old for it."""
-    try:
-        untagged = [(image, image.id) for image in images if look.images[image.id].tag != "false"]
-        tag_all(ecs, untagged, "false", outcomes, look)
-        if ecs.delete_snapshots:
-            # Mark, then sweep: no interrupt can lose a snapshot of an image that is gone.
-            behind = [(i, id) for i in images if i not in outcomes for id in look.images[i.id].snapshots]
-            unmarked = [(image, id) for image, id in behind if Snapshot(ecs.region, id) not in ecs.marked]
-            tag_all(ecs, unmarked, "false", outcomes, look, "snapshot")
-    except OutdatedError:
-        return
-    tagged = [image for image in images if image not in outcomes]
-    deletions = pool.map(lambda image: delete_image(ecs, image, look), tagged)
-    outcomes.update((image, outcome) for image, outcome in zip(tagged, deletions) if outcome is not None)
+    def check_witness(self, seen: dict[str, Seen]) -> None:
+        if self.witness and not (self.witness in seen and seen[self.witness].own):
+            reason = f"{self.witness}, which should be there, is not listed"
+            raise LostError(f"{reason}: {self.check_policy('DescribeImages')}")
 
+    def decide(self, image: Image, seen: Seen | None) -> Outcome:
+        """Decide what happens to an image after a look at it."""
+        if seen:
+            reason = reason_to_keep(image, seen, self.release)
+            return Outcome(Result.KEPT if reason else Result.TO_DELETE, reason, seen)
+        if not self.witness:
+            return Outcome(Result.KEPT, NOT_LISTED)
+        if image in self.begun:  # The answer to its deletion was lost.
+            image_log.info("%s deleted", image)
+            return Outcome(Result.DELETED, "", self.seen[image.id])
+        return Outcome(Result.GONE, BOOTIMAGE if image.id in self.release.images else "")
 
-def mark_rest(ecs: Ecs, behind: Sequence[tuple[Image, str]], outcomes: Outcomes) -> None:
-    """Mark the snapshots behind images that somebody else deleted meanwhile; adds the outcome if that fails."""
-    failures: Outcomes = {}
-    unmarked = [(image, id) for image, id in behind if Snapshot(ecs.region, id) not in ecs.marked]
-    tag_all(ecs, unmarked, "false", failures, resource="snapshot")
-    for image, id in unmarked:
-        if image in failures:
-            image_log.info("%s leaves snapshot %s", image, id)
-            outcomes[Snapshot(ecs.region, id)] = failures[image]
+    # Step 6: tag, make private, delete, and look again
 
+    def tag(self, images: Sequence[Image], value: str, look: Look) -> bool:
+        """Tag the images that are not yet tagged so; returns False if the look has become too old for that."""
+        untagged = [i for i in images if look.seen[i.id].tag != value and i.id not in self.tagged]
+        for batch in batches(untagged, TAG_LIMIT):
+            if not look.is_fresh():
+                return False
+            self.ecs.tag("image", [image.id for image in batch], "bootimage", value)
+            for image in batch:
+                self.tagged.add(image.id)
+                image_log.info("%s tagged bootimage=%s", image, value)
+        return True
 
-def tag_all(
-    ecs: Ecs,
-    ids: Sequence[tuple[Image, str]],
-    value: str,
-    outcomes: Outcomes,
-    look: Look | None = None,
-    resource: str = "image",
-) -> None:
-    """Tag images, or the snapshots behind images, `bootimage=value`; each ID comes with its image.
+    def mark_snapshots(self, images: Sequence[Image], look: Look) -> bool:
+        """Mark the snapshots behind images, so that a later run finds them; returns False if the look is too old.
 
-    Adds the outcome of the images for which that failed. One ID that cannot be tagged fails the call for the whole
-    batch, so its IDs are then tagged one by one.
-    """
-    pending = deque(batches(ids, TAG_LIMIT))
-    while pending:
-        batch = pending.popleft()
-        try:
-            ecs.tag([id for _, id in batch], value, look, resource)
-        except OutdatedError:
-            raise
-        except OutsideError as error:
-            if len(batch) > 1 and not isinstance(error, (DeniedError, GivenUpError)):
-                pending.extend(batches(batch, 1))
-            elif look and is_not_found(error) and not ecs.not_found.issuperset(batch):
-                ecs.not_found.update(batch)
-                raise OutdatedError("an image of this look is gone, perhaps") from None
-            else:
-                failed = dict.fromkeys(image for image, _ in batch if image not in outcomes)
-                outcomes.update((image, log_failed(image, error)) for image in failed)
-                progress.advance(len(failed))
-        else:
-            if resource == "snapshot":
-                ecs.marked.update(Snapshot(ecs.region, id) for _, id in batch)
-            for image, id in batch:
-                image_log.info("%s tagged bootimage=%s", image if id == image.id else Snapshot(image.region, id), value)
+        If one cannot be marked, its batch is repeated one by one. A refusal stops no deletion: it is one warning.
+        """
+        behind = dict.fromkeys(id for image in images for id in look.seen[image.id].snapshots)
+        pending = deque(batches([id for id in behind if id not in self.tagged], TAG_LIMIT))
+        while pending and not isinstance(self.mark_error, DeniedError):
+            if not look.is_fresh():
+                return False
+            batch = pending.popleft()
+            try:
+                self.ecs.tag("snapshot", batch, MARK, self.release.name)
+            except (LostError, ThrottledError):
+                raise
+            except OutsideError as error:
+                if len(batch) > 1 and not isinstance(error, DeniedError):
+                    pending.extend(batches(batch, 1))
+                    continue
+                if not self.mark_error:
+                    log.warning(
+                        "%s: a snapshot could not be marked, so that only the log names it: %s", self.name, error
+                    )
+                self.mark_error = error
+            self.tagged.update(batch)
+        return True
 
-
-def is_not_found(error: OutsideError) -> bool:
-    return isinstance(error, EcsError) and error.code.endswith(".NotFound")
-
-
-def delete_image(ecs: Ecs, image: Image, look: Look) -> Outcome | None:
-    """Make an image private if it is public, and delete it; None if the look at it has become too old for that."""
-    seen = look.images[image.id]
-    try:
-        if seen.public:
-            ecs.make_private(image.id, look)
+    def delete_image(self, look: Look, image: Image) -> Outcome | None:
+        """Make an image private if it is public, and delete it; None if the look has become too old for that."""
+        seen = look.seen[image.id]
+        if seen.public and look.is_fresh():
+            self.ecs.make_private(image.id)
             image_log.info("%s made private", image)
-        for snapshot in () if ecs.delete_snapshots else seen.snapshots:
-            # Logged first: once the image is gone, nobody can find its snapshots any more.
+        if not look.is_fresh():
+            return None
+        for snapshot in seen.snapshots if image not in self.begun else ():
+            # Logged first: once the image is gone, nothing in the cloud says which snapshots are its own.
             image_log.info("%s leaves snapshot %s", image, snapshot)
-        ecs.delete(image.id, look)
-    except OutdatedError:
-        return None
-    except OutsideError as error:
-        outcome = log_failed(image, error)
-    else:
+        self.begun.add(image)
+        self.ecs.delete(image.id)
         image_log.info("%s deleted", image)
-        outcome = Outcome(Result.DELETED)
-    progress.advance()
-    return outcome
+        return Outcome(Result.DELETED, "", seen)
 
+    def deleted_images(self) -> dict[Image, Seen]:
+        """The images that this run deleted, or would delete, as they were last seen."""
+        outcomes = [(image, outcome) for image, outcome in self.outcomes.items() if isinstance(outcome, Outcome)]
+        results = (Result.DELETED, Result.TO_DELETE)
+        return {image: outcome.seen for image, outcome in outcomes if outcome.seen and outcome.result in results}
 
-def confirm_deletions(ecs: Ecs, images: Sequence[Image], outcomes: Outcomes) -> None:
-    """Wait until the cloud no longer lists the deleted images; changes the outcome of those that it goes on to list."""
-    for seconds in (0, *CONFIRMATION_PAUSES):
-        if seconds:
-            log.info("%s: %d deleted images are still listed; checking again in %d s", ecs.region, len(images), seconds)
-            time.sleep(seconds)
+    def confirm_deletions(self) -> None:
+        """Look again until no deleted image is listed any more, or none has left the listing for five minutes."""
+        deleted = {} if self.args.dry_run else self.deleted_images()
+        gone: Outcomes = {}
+        silence = "still listed five minutes after the deletion"
+        patience = Patience(self.name, 1, CONFIRM_ROUNDS, LONGEST_CONFIRM_PAUSE, silence)
         try:
-            outcomes.update(check_deletions(ecs, images))
+            work_off(deleted, gone, self.confirm_batch, DESCRIBE_LIMIT - 1, patience)
         except OutsideError as error:
-            reason = f"deleted, but not confirmed to be gone: {error}"
-            outcomes.update((image, Outcome(Result.WAITING, reason)) for image in images)
-            return
-        images = [image for image in images if outcomes[image].result is Result.FAILED]
-        if not images:
-            return
-    for image in images:
-        log_failed(image, EcsError(outcomes[image].reason))
+            gone.update({image: error for image in deleted if image not in gone})
+        self.outcomes.update({image: error for image, error in gone.items() if isinstance(error, OutsideError)})
 
+    def confirm_batch(self, batch: list[Image], gone: Outcomes) -> Errors:
+        seen = self.look(batch).seen
+        gone.update((image, True) for image in batch if image.id not in seen)
+        return {}
 
-def check_deletions(ecs: Ecs, images: Sequence[Image]) -> Outcomes:
-    """Look at deleted images once more: DELETED if they are shown to be gone, FAILED otherwise."""
-    outcomes: Outcomes = {}
-    for batch in batches(images, DESCRIBE_LIMIT - 1):
-        look = ecs.look([image.id for image in batch])
-        for image in batch:
-            if image.id in look.images:
-                outcomes[image] = Outcome(Result.FAILED, "the cloud still lists it five minutes after its deletion")
-            elif look.absent.result is Result.GONE or (
-                look.absent.result is Result.LEFT and ecs.has_forgotten(image.id, look)
-            ):
-                outcomes[image] = Outcome(Result.DELETED)
-            else:
-                outcomes[image] = Outcome(Result.FAILED, look.absent.reason)
-    return outcomes
-
-
-def sweep_snapshots(
-    ecs: Ecs, behind: Sequence[Snapshot], planned: Sequence[Snapshot], outcomes: Outcomes, pool: ThreadPoolExecutor
-) -> None:
-    """Delete the snapshots behind deleted images, and those that an interrupted run has left marked."""
-    try:
-        for batch in batches(find_marked(ecs, behind), DESCRIBE_LIMIT):
-            pending = list(batch)
-            while pending:
-                listed, look = ecs.look_at_snapshots(pending)
-                unmarked = [snapshot for snapshot in pending if not listed.get(snapshot, True)]
-                outcomes.update((snapshot, Outcome(Result.KEPT, UNMARKED)) for snapshot in unmarked)
-                # One that is not listed has perhaps been deleted by another run: DeleteSnapshot says so.
-                to_delete = [snapshot for snapshot in pending if snapshot not in unmarked]
-                deletions = pool.map(partial(delete_snapshot, ecs, look), to_delete)
-                outcomes.update((key, outcome) for key, outcome in zip(to_delete, deletions) if outcome is not None)
-                pending = [snapshot for snapshot in to_delete if snapshot not in outcomes]
-    except OutsideError as error:
-        left = [snapshot for snapshot in dict.fromkeys([*behind, *planned]) if snapshot not in outcomes]
-        outcomes.update((snapshot, log_failed(snapshot, error)) for snapshot in left)
-
-
-def find_marked(ecs: Ecs, behind: Sequence[Snapshot]) -> list[Snapshot]:
-    """Find all marked snapshots; those behind deleted images that this run marked are included, listed or not."""
-    expected = ecs.marked.intersection(behind)
-    for seconds in TAG_PAUSES:
-        time.sleep(seconds)
-        found = ecs.marked_snapshots()
-        if expected <= set(found):
-            break
-    return list(dict.fromkeys([*found, *expected]))
-
-
-def delete_snapshot(ecs: Ecs, look: Look, snapshot: Snapshot) -> Outcome | None:
-    """Delete a snapshot; None if the look at it has become too old for that."""
-    try:
-        ecs.delete_snapshot(snapshot.id, look)
-    except OutdatedError:
-        return None
-    except OutsideError as error:
-        if isinstance(error, EcsError) and error.code == "SnapshotCreatedImage":
-            outcome = Outcome(Result.KEPT, IMAGE_STAYS)
+    def sweep_snapshots(self) -> None:
+        """Delete the snapshots behind the images that this run deleted, and those that any run has marked."""
+        behind = [Snapshot(self.name, id) for seen in self.deleted_images().values() for id in seen.snapshots]
+        try:
+            # An empty list is believed only if there is permission to look.
+            insist(partial(self.look_at_snapshots, []), self.name)
+            marked = self.ecs.marked_snapshots(self.release.name)
+        except OutsideError as error:
+            self.outcomes.update(dict.fromkeys(behind or [Snapshot(self.name, "of earlier runs")], error))
         else:
-            outcome = log_failed(snapshot, error)
-    else:
+            self.step(list(dict.fromkeys([*behind, *(Snapshot(self.name, id) for id in marked)])), self.sweep_batch)
+
+    def look_at_snapshots(self, snapshots: Iterable[Snapshot]) -> Look:
+        """Look at up to 99 snapshots, and at the one behind the witness. An answer without that one is no answer."""
+        witness = self.seen[self.witness].snapshots[:1] if self.witness in self.seen else ()
+        ids = [*(snapshot.id for snapshot in snapshots), *witness]
+        look = self.ecs.look_at_snapshots(ids) if ids else Look({}, time.time())
+        if not look.seen.keys() >= set(witness):
+            reason = f"the snapshot behind {self.witness} is not listed"
+            raise LostError(f"{reason}: {self.check_policy('DescribeSnapshots')}")
+        return look
+
+    def sweep_batch(self, batch: list[Snapshot], outcomes: Outcomes) -> Errors:
+        """Look at up to 99 snapshots, and delete those that nobody pinned."""
+        look = self.look_at_snapshots(batch)
+        to_delete = []
+        for snapshot in batch:
+            if snapshot.id not in look.seen:
+                outcomes[snapshot] = Outcome(Result.GONE)
+            elif look.seen[snapshot.id].pinned:
+                outcomes[snapshot] = Outcome(Result.KEPT, PINNED)
+            elif self.args.dry_run:
+                outcomes[snapshot] = Outcome(Result.TO_DELETE)
+            else:
+                to_delete.append(snapshot)
+        return try_each(partial(self.delete_snapshot, look), self.pool, to_delete, outcomes)
+
+    def delete_snapshot(self, look: Look, snapshot: Snapshot) -> Outcome | None:
+        """Delete a snapshot, unless something was made from it; None if the look has become too old for that."""
+        if not look.is_fresh():
+            return None
+        try:
+            self.ecs.delete_snapshot(snapshot.id)
+        except OutsideError as error:
+            if error.code not in ("SnapshotCreatedImage", "SnapshotCreatedDisk"):
+                raise
+            return Outcome(Result.KEPT, error.code)
         image_log.info("%s deleted", snapshot)
-        outcome = Outcome(Result.DELETED)
-    progress.advance()
-    return outcome
+        return Outcome(Result.DELETED)
 
 
-def log_failed(resource: Resource, error: OutsideError) -> Outcome:
-    """Log a failure; what was not touched because of an earlier failure is logged once for the region."""
-    progress.fail()
-    if isinstance(error, (DeniedError, GivenUpError)):
-        return Outcome(Result.WAITING, str(error))
-    log.error("%s failed: %s", resource, error)
-    return Outcome(Result.FAILED, getattr(error, "code", "") or str(error))
+def call_in_regions(function: Callable[[Region], None], regions: Iterable[Region]) -> Iterator[Region]:
+    """Call function with each region in a thread; yield each as it ends, with what went wrong in its `error`."""
+
+    def call(region: Region) -> Region:
+        try:
+            function(region)
+        except Exception as error:
+            region.error = error
+        return region
+
+    pool = ThreadPoolExecutor(MOST_REGIONS)
+    futures = [pool.submit(call, region) for region in regions]
+    pool.shutdown(wait=False)
+    return (future.result() for future in as_completed(futures))
+
+
+def check_account(regions: Sequence[Region]) -> None:
+    """Find the witness of each region; refuse if there is none at all: the credentials are those of another account."""
+    progress.begin("regions checked", len(regions))
+    for region in call_in_regions(Region.find_witness, regions):
+        error = region.error
+        code = error.code if isinstance(error, DeniedError) else ""
+        if code == CERTIFICATE:
+            raise Refusal(str(error))
+        if CREDENTIALS_REFUSED.fullmatch(code):
+            remedy = "check ALIYUN_ACCESS_KEY_ID, ALIYUN_ACCESS_KEY_SECRET and this machine's clock"
+            raise Refusal(f"Alibaba Cloud refused the credentials: {error}: {remedy}")
+    if all(isinstance(region.error, LostError) for region in regions):
+        raise Refusal(f"no region answered: check network and proxy ({regions[0].name}: {regions[0].error})")
+    if all(region.error for region in regions):
+        raise Refusal(
+            "none of the bootimages is listed as the account's own: check that ALIYUN_ACCESS_KEY_ID belongs to the "
+            "account that RHCOS images are uploaded to, and that its policy grants ecs:DescribeImages "
+            f"({regions[0].name}: {regions[0].error})"
+        )
+
+
+def prune_regions(regions: Sequence[Region], release: Release) -> dict[Image, Outcome]:
+    """Prune all regions side by side; logs the outcomes of each region when it is done, and returns them all."""
+    results: dict[Image, Outcome] = {}
+    total = sum(len(region.images) for region in regions)
+    progress.begin("images", total, *(region.outcomes for region in regions))
+    for region in call_in_regions(lambda region: region.prune(release), regions):
+        if region.error and not isinstance(region.error, OutsideError):
+            region.error = OutsideError(log_unexpected(region.name, region.error))
+        if region.error:
+            failed = region.images or [Image(region.name, "what the record names")]
+            region.outcomes.update({image: region.error for image in failed if image not in region.outcomes})
+        outcomes = dict(region.outcomes)  # After an unexpected error, calls under way may still add to it.
+        log_outcomes(region, outcomes)
+        for image, outcome in outcomes.items():
+            if isinstance(outcome, OutsideError):
+                outcome = Outcome(Result.FAILED, outcome.code or str(outcome), region.seen.get(image.id))
+            results[image] = outcome
+    return results
+
+
+def log_outcomes(region: Region, outcomes: Outcomes) -> None:
+    """Log what was not logged when it happened: what failed, what stays and why, what a dry run would change."""
+    failures = {image: outcome for image, outcome in outcomes.items() if isinstance(outcome, OutsideError)}
+    log_failures(f"{region.name}: not pruned", failures)
+    for image, outcome in sorted(outcomes.items(), key=lambda item: str(item[0])):
+        if image in failures:
+            continue
+        if region.args.dry_run and is_to_tag(outcome):
+            log.info("%s would be tagged bootimage=true", image)
+        elif region.args.dry_run and outcome.result is Result.TO_DELETE:
+            tagged = "" if isinstance(image, Snapshot) else "tagged bootimage=false, "
+            private = "made private, " if outcome.seen and outcome.seen.public else ""
+            log.info("%s would be %s%sdeleted", image, tagged, private)
+        elif outcome.result is Result.GONE and outcome.reason == BOOTIMAGE:
+            log.warning("%s is a bootimage, but it is not in the account", image)
+        elif outcome.result is Result.GONE:
+            image_log.info("%s is already gone", image)
+        elif outcome.result is Result.KEPT and outcome.reason != BOOTIMAGE:
+            (image_log.info if isinstance(image, Snapshot) else log.warning)("%s is kept: %s", image, outcome.reason)
+
+
+def log_failures(what: str, failures: Errors) -> None:
+    """Log what failed, one line for each reason."""
+    by_reason: dict[str, list[tuple[Any, OutsideError]]] = defaultdict(list)
+    for item, error in failures.items():
+        by_reason[error.code or str(error)].append((item, error))
+    for failed in by_reason.values():
+        names = ", ".join(str(getattr(item, "id", item)) for item, _ in failed[:MOST_NAMES])
+        more = f" and {len(failed) - MOST_NAMES:,} more" if len(failed) > MOST_NAMES else ""
+        log.error("%s: %s (%s%s): %s", what, f"{len(failed):,}", names, more, failed[0][1])
 
 
 # Step 7: the record
@@ -1874,29 +1341,18 @@ def log_failed(resource: Resource, error: OutsideError) -> Outcome:
 def load_record(path: str) -> Record:
     """Load the record of earlier runs; it is empty if there is no file."""
     try:
-        if os.path.exists(path) and not os.path.isfile(path):
-            raise Refusal(f"the record {path} is not a file; give another --filename")
         with open(path, encoding="utf-8") as file:
-            record: Record = parse_json(file.read(), object_pairs_hook=refuse_duplicates)
+            record = json.load(file)
         check_record(record)
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise Refusal(f"the record {path} cannot be read: {file_error(error)}") from None
-    except ValueError as error:
+        raise Refusal(f"the record {path} cannot be read: {error.strerror}; give another --filename") from None
+    except (ValueError, RecursionError) as error:
         raise Refusal(
             f"{path} is not a record of this program: {error}; repair it, or give another --filename"
         ) from None
-    return record
-
-
-def refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make the dict that json.loads would make; raises ValueError where it would drop one of two equal keys."""
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        (key, _), *_ = (Counter(key for key, _ in pairs)).most_common(1)
-        raise ValueError(f"it contains {key!a:.60} twice")
-    return members
+    return cast(Record, record)
 
 
 def check_record(record: object) -> None:
@@ -1908,25 +1364,25 @@ def check_record(record: object) -> None:
             raise ValueError(f"{build!a:.60} is not a list of objects")
         for entry in entries:
             parse_image(build, entry.get("region"), entry.get("image"))
-            if any(isinstance(value, (dict, list)) for value in entry.values()):
-                raise ValueError(f"an entry of {build!a:.60} is nested")
             if not isinstance(entry.get("deleted"), bool):
                 raise ValueError(f"an entry of {build!a:.60} does not say whether it is deleted")
 
 
-def update_record(record: Record, uploads: dict[str, list[Image]], release: Release, outcomes: Outcomes) -> Record:
-    """The record with this run's outcomes. Whichever build lists an image, its entry gets the same outcome."""
+def update_record(
+    record: Record, uploads: dict[str, list[Image]], release: Release, results: dict[Image, Outcome]
+) -> Record:
+    """The record with this run's results; an entry of an image that this run has not seen stays as it is."""
     gone = {
-        image: outcome.result in (Result.DELETED, Result.GONE, Result.CLOSED) for image, outcome in outcomes.items()
+        image: outcome.result in (Result.DELETED, Result.GONE)
+        for image, outcome in results.items()
+        if outcome.seen or outcome.result is Result.GONE
     }
     updated: Record = {}
     for build, entries in record.items():
-        images = recorded_images(record, build)
-        updated[build] = [
-            {**entry, "deleted": gone.get(image, entry["deleted"])} for image, entry in zip(images, entries)
-        ]
+        images = [Image(entry["region"], entry["image"]) for entry in entries]
+        updated[build] = [{**e, "deleted": gone.get(image, e["deleted"])} for image, e in zip(images, entries)]
     for build, images in uploads.items():
-        if build not in release.bootimages and reason_to_skip(build, release.name, record) is None:
+        if build not in record and not reason_to_skip(build, release):
             updated[build] = [{"region": i.region, "image": i.id, "deleted": gone.get(i, False)} for i in images]
     return updated
 
@@ -1936,75 +1392,38 @@ def check_replaceable(path: str) -> None:
     try:
         with locked_folder(path):
             existed = os.path.exists(path)
-            with open(path, "rb") if existed else contextlib.nullcontext() as file:
-                replace_file(path, file.read() if file else b"{}\n")
+            with open(path, "rb") if existed else io.BytesIO(b"{}\n") as file:
+                replace_file(path, file.read())
             if not existed:
                 os.unlink(os.path.realpath(path))
     except OSError as error:
-        raise Refusal(f"the record {path} cannot be replaced: {file_error(error)}") from None
-
-
-def warn_if_not_replaceable(path: str) -> None:
-    """What a dry run can tell about that without writing."""
-    path = os.path.realpath(path)
-    folder = os.path.dirname(path)
-    if not os.path.isdir(folder):
-        reason = file_error(FileNotFoundError(errno.ENOENT, "missing"))
-    elif is_mount(path):
-        reason = file_error(OSError(errno.EBUSY, "it is mounted"))
-    elif not os.access(folder, os.W_OK) or (os.path.exists(path) and not os.access(path, os.W_OK)):
-        reason = "a run needs write access to it and to its folder"
-    elif is_protected(path):
-        reason = file_error(PermissionError(errno.EPERM, "another user owns it"))
-    else:
-        return
-    log.warning("the record %s cannot be replaced: %s", path, reason)
-
-
-def is_protected(path: str) -> bool:
-    """Whether the sticky bit of its folder protects a file from being replaced by this user; chmod(1) describes it."""
-    folder = os.stat(os.path.dirname(path))
-    owners = (0, folder.st_uid, os.stat(path).st_uid) if os.path.exists(path) else ()
-    return bool(folder.st_mode & stat.S_ISVTX and owners and os.geteuid() not in owners)
-
-
-def is_mount(path: str) -> bool:
-    """Whether something is mounted there, a single file included; proc(5) describes /proc/self/mountinfo."""
-    with contextlib.suppress(OSError), open("/proc/self/mountinfo", errors="surrogateescape") as file:
-        return any(line.split()[4] == path for line in file)
-    return False
+        remedy = "give another --filename, and in a container mount the folder of the record, not the file"
+        raise Refusal(f"the record {path} cannot be replaced: {error.strerror}; {remedy}") from None
 
 
 def save_record(path: str, update: Callable[[Record], Record]) -> None:
     """Update the record as it is now: another run may have written to it since this one read it."""
     try:
         with locked_folder(path):
-            content = json.dumps(update(load_record(path)), indent=2) + "\n"
-            replace_file(path, content.encode())
+            replace_file(path, (json.dumps(update(load_record(path)), indent=2) + "\n").encode())
     except (OSError, Refusal) as error:
-        reason = file_error(error) if isinstance(error, OSError) else error
-        raise OutsideError(
-            f"the record {path} could not be written: {reason}. It is unchanged; the next run will find the deleted "
-            "images gone"
-        ) from None
+        said = f"the record {path} could not be written, and is unchanged: {error}"
+        raise OutsideError(f"{said}; the next run will find the deleted images gone") from None
 
 
 @contextlib.contextmanager
 def locked_folder(path: str) -> Iterator[None]:
-    """Keep other runs from replacing files in the folder of this file. Not every file system can lock a folder."""
+    """Keep other runs from replacing files in the folder of this file, if it can be locked within two seconds.
+
+    Not every file system can lock a folder, and `flock FOLDER main.py` has locked it already.
+    """
     folder = os.open(os.path.dirname(os.path.realpath(path)), os.O_RDONLY)
     try:
         for _ in range(LOCK_SECONDS * 10):
-            try:
+            with contextlib.suppress(OSError):
                 fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            except BlockingIOError:
-                time.sleep(0.1)
-            except OSError as error:
-                log.warning("the folder of %s cannot be locked (%s): do not share it with another run", path, error)
-                break
-        else:
-            raise OSError(errno.EBUSY, f"another process has locked its folder for {LOCK_SECONDS} seconds")
+            time.sleep(0.1)
         yield
     finally:
         os.close(folder)
@@ -2025,8 +1444,6 @@ def replace_file(path: str, content: bytes) -> None:
                 os.fsync(file.fileno())
             if os.path.exists(path):
                 shutil.copystat(path, temporary)
-                with contextlib.suppress(OSError):
-                    os.chown(temporary, os.stat(path).st_uid, os.stat(path).st_gid)
             os.replace(temporary, path)
         except OSError:
             with contextlib.suppress(OSError):
@@ -2034,105 +1451,107 @@ def replace_file(path: str, content: bytes) -> None:
             raise
 
 
-def file_error(error: OSError) -> str:
-    """Why a file cannot be used, and what to do."""
-    if error.errno == errno.ENOENT:
-        return "its folder does not exist; create it, or give another path"
-    if error.errno in (errno.EBUSY, errno.EROFS):
-        return f"{error.strerror}; if it is mounted into a container as a single file, mount its folder instead"
-    if error.errno == errno.EPERM:
-        return f"{error.strerror}; if its folder is sticky, only its owner may replace it: give another path"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{error.strerror}; free some space, or give another path"
-    return f"{error.strerror}; make it writable, or give another path"
-
-
 # The run as a whole
 
 
 def run(args: argparse.Namespace) -> int:
     """Do the seven steps; returns the exit status: 0, or 1 if some images were not pruned."""
-    check_threads(MOST_REGIONS * (REGION_WORKERS + 1))
     environment = read_environment()
     record = load_record(args.filename)
-    (warn_if_not_replaceable if args.dry_run else check_replaceable)(args.filename)
+    if not args.dry_run:
+        check_replaceable(args.filename)
     web = Web(environment)
 
     release, directories = find_bootimages(web, args.release)
-    connect = partial(Ecs, environment=environment, delete_snapshots=args.delete_snapshots)
-    regions = {region: connect(region) for region in regions_of(release.named_images.values())}
-    check_account(regions, release)
+    new_region = partial(Region, environment, args)
+    bootimages = group_by_region(release.images.values())
+    regions = {name: new_region(name, named) for name, named in bootimages.items() if name not in CLOSED_REGIONS}
+    check_account(list(regions.values()))
     builds, missing = find_builds(web, args.release, directories)
-    to_read = {build: urls for build, urls in builds.items() if build not in record or build in release.bootimages}
-    uploads, unread = find_uploads(web, to_read, release)
-    release = release._replace(builds=builds)
+    uploads, unread = find_uploads(web, builds, release, record)
 
-    images = find_images(release, uploads, record)
-    used = regions_of(images)
-    if args.delete_snapshots:
-        used |= recorded_regions(record, args.release)
-    regions |= {region: connect(region) for region in used - regions.keys()}
-    plan = plan_regions(regions, images, release)
-    log_plan(plan, release, record)
-    if args.dry_run:
-        outcomes = plan
-        log_dry_run(plan)
-    else:
-        outcomes = {**plan, **prune_regions(regions, plan, release)}
-        save_record(args.filename, partial(update_record, uploads=uploads, release=release, outcomes=outcomes))
-    for line in summarize(plan, outcomes, args):
+    release, to_look_at = find_images(release._replace(builds=builds), uploads, record)
+    by_region = group_by_region(to_look_at)
+    for name in {image.region for image in release.known.values()} - CLOSED_REGIONS.keys():
+        regions[name] = regions.get(name) or new_region(name, [])
+        regions[name].images = by_region[name]
+    results = prune_regions(list(regions.values()), release)
+    for name, date in CLOSED_REGIONS.items():
+        closed = (image for image in by_region[name] if image.id not in release.images)
+        results.update((image, Outcome(Result.GONE, f"region closed on {date}")) for image in closed)
+
+    if not args.dry_run:
+        complete = {} if missing else uploads  # A build can lie in two directories.
+        save_record(args.filename, partial(update_record, uploads=complete, release=release, results=results))
+    for line in summarize(results, release, record, args):
         log.info("%s", line)
-    if missing or unread or any(outcome.result in (Result.FAILED, Result.WAITING) for outcome in outcomes.values()):
-        log.error("some images were not pruned: fix the errors above and run the same command again")
+    if missing or unread or any(outcome.result is Result.FAILED for outcome in results.values()):
+        log.error("not everything was pruned: fix the errors above and run the same command again")
         return 1
     return 0
 
 
-def check_threads(count: int) -> None:
-    """Refuse now if this many threads cannot run at the same time."""
-    finish = threading.Event()
-    started = []
-    try:
-        for _ in range(count):
-            thread = threading.Thread(target=finish.wait)
-            thread.start()
-            started.append(thread)
-    except RuntimeError:
-        raise Refusal(
-            f"{count} threads are needed, but only {len(started)} can be had: raise the limit of processes (ulimit -u; "
-            "in a container --pids-limit)"
-        ) from None
-    finally:
-        finish.set()
-        for thread in started:
-            thread.join()
+def find_images(release: Release, uploads: dict[str, list[Image]], record: Record) -> tuple[Release, list[Image]]:
+    """Complete what is known of the release; returns it, and the images to look at."""
+    pending = [image for images in uploads.values() for image in images]
+    deleted: list[Image] = []
+    for build, entries in record.items():
+        for entry in entries if is_of_release(build, release.name) else ():
+            (deleted if entry["deleted"] else pending).append(Image(entry["region"], entry["image"], build))
+    listed = deleted + pending
+    bootimages = {image.id: image for image in listed if image.build in release.bootimages} | release.images
+    known = {image.id: image for image in listed} | bootimages
+    release = release._replace(images=bootimages, known=known, read=uploads.keys() | record.keys())
+    return release, list(dict.fromkeys([*bootimages.values(), *pending]))
 
 
-def summarize(plan: Outcomes, outcomes: Outcomes, args: argparse.Namespace) -> Iterator[str]:
-    """What the run did, or what it would do, line by line."""
+def group_by_region(images: Iterable[Image]) -> dict[str, list[Image]]:
+    grouped: dict[str, list[Image]] = defaultdict(list)
+    for image in images:
+        grouped[image.region].append(image)
+    return grouped
+
+
+def summarize(
+    results: dict[Image, Outcome], release: Release, record: Record, args: argparse.Namespace
+) -> Iterator[str]:
+    """What the run did, or would do, line by line: bootimages, builds, a table of the regions, totals."""
+    kept = [image for image, outcome in results.items() if outcome[:2] == (Result.KEPT, BOOTIMAGE)]
+    bootimages = Counter(image.build for image in kept)
+    for build in sorted(release.bootimages & bootimages.keys()):
+        yield f"bootimage {build}: {bootimages[build]} regions"
+    reasons = {build: reason_to_skip(build, release) for build in release.builds}
+    counts = Counter(reason or ("on record" if build in record else "to prune") for build, reason in reasons.items())
+    yield f"builds: {len(release.builds)} ({format_counts(counts)})"
     success = Result.TO_DELETE if args.dry_run else Result.DELETED
-    reasons = {("images", result): Counter[str]() for result in (success, Result.KEPT, Result.FAILED)}
-    if args.delete_snapshots:
-        reasons["snapshots", success] = Counter()
-    failures: dict[str, Counter[str]] = defaultdict(Counter)
-    for resource, outcome in outcomes.items():
-        reasons.setdefault((kind_of(resource), outcome.result), Counter())[outcome.reason] += 1
-        if outcome.result in (Result.FAILED, Result.WAITING):
-            failures[resource.region][outcome.reason] += 1
-    order = list(Result)
-    for (kind, result), counts in sorted(reasons.items(), key=lambda item: (item[0][0], order.index(item[0][1]))):
-        details = f" ({format_counts(counts)})" if result in (Result.KEPT, Result.LEFT) and counts else ""
-        yield f"{kind} {result.value}: {sum(counts.values()):,}{details}"
-    if not args.delete_snapshots:
-        deleted = [resource for resource, outcome in outcomes.items() if outcome.result is success]
-        left = sum(len(snapshots_to_delete(plan[resource])) for resource in deleted)
-        if args.dry_run:
-            yield f"snapshots left, still billed: {left:,} (unless --delete-snapshots is given)"
-        elif left:
-            yield f"snapshots left by this run, still billed: {left:,} (the log names them)"
-    for region, of_region in sorted(failures.items()):
-        yield f"not pruned in {region}: " + ", ".join(f"{count} ({reason})" for reason, count in of_region.items())
+    yield from format_table(results, [success, Result.GONE, Result.KEPT, Result.FAILED])
+    left = 0
+    for kind in ("images", "snapshots"):
+        outcomes = [
+            outcome for image, outcome in results.items() if isinstance(image, Snapshot) == (kind == "snapshots")
+        ]
+        left += sum(len(o.seen.snapshots) for o in outcomes if o.result is success and o.seen)
+        for result in Result:
+            of_result = Counter(outcome.reason for outcome in outcomes if outcome.result is result)
+            if of_result or (result is success and (kind == "images" or args.delete_snapshots)):
+                details = f" ({format_counts(of_result)})" if any(of_result) else ""
+                yield f"{kind} {result.value}: {sum(of_result.values()):,}{details}"
+    if left and not args.delete_snapshots:
+        yield f"snapshots left, still billed: {left:,} (a run with --delete-snapshots deletes them, now or later)"
     yield f"record: {args.filename}{' (not written by a dry run)' if args.dry_run else ''}"
+
+
+def format_table(results: dict[Image, Outcome], columns: Sequence[Result]) -> Iterator[str]:
+    """A row for each region with images that are no bootimages, and the total."""
+    counts: dict[str, Counter[Result]] = defaultdict(Counter)
+    for image, outcome in results.items():
+        if outcome.reason != BOOTIMAGE and not isinstance(image, Snapshot):
+            counts[image.region][outcome.result] += 1
+    total: Counter[Result] = sum(counts.values(), Counter())
+    if counts:
+        yield f"{'region':15}" + "".join(f"{column.value:>{len(column.value) + 2}}" for column in columns)
+    for row, of_row in [*sorted(counts.items()), *([("total", total)] if counts else [])]:
+        yield f"{row:15}" + "".join(f"{of_row[column]:{len(column.value) + 2},}" for column in columns)
 
 
 def format_counts(counts: Counter[str]) -> str:
@@ -2140,9 +1559,23 @@ def format_counts(counts: Counter[str]) -> str:
     return ", ".join(f"{count} {key}" for key, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
+# Output, signals, arguments
+
+
 class RedactingFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return redact(super().format(record))
+
+
+class LogFile(logging.FileHandler):
+    """The log file. If a line cannot be written to it, the run ends: what a change leaves would be named nowhere."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        reason = f"the log {self.baseFilename} cannot be written: {one_line(sys.exc_info()[1])}"
+        # This thread holds the lock of this handler: every other one waits for it at its next line.
+        others = logging.Logger(log.name)
+        others.handlers = [handler for handler in log.handlers if handler is not self]
+        end_process(1, f"{reason}; give another --log-to-file", others)
 
 
 class Terminal(logging.Handler):
@@ -2182,12 +1615,12 @@ def new_stdout_handler(debug: bool) -> logging.Handler:
     return terminal
 
 
-def start_log(path: str, debug: bool) -> LogFile:
-    """Log to stdout and, with time and time zone, to the file. Refuses if the first line cannot be written to it."""
+def start_log(path: str, debug: bool) -> None:
+    """Log to stdout and, with time and time zone, to the file."""
     try:
         log_file = LogFile(path, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
-        sys.exit(f"main.py: error: the log {path} cannot be written: {file_error(error)} with --log-to-file")
+        sys.exit(f"main.py: error: the log {path} cannot be written: {error.strerror}; give another --log-to-file")
     log_file.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
     # The file comes first: it has the line even if nobody reads stdout.
     log.handlers = [log_file]
@@ -2204,7 +1637,49 @@ def start_log(path: str, debug: bool) -> LogFile:
     logging.getLogger("aliyunsdkcore.http.http_response").handlers.clear()
     # The SDK's own copy of urllib3 warns of the Python version.
     logging.captureWarnings(True)
-    return log_file
+
+
+def show_status(status: str) -> None:
+    for handler in log.handlers:
+        if isinstance(handler, Terminal):
+            handler.show(status)
+
+
+def log_end(status: int, log: logging.Logger = log) -> None:
+    log.info("ended with status %d after %s", status, timedelta(seconds=round(time.monotonic() - progress.run_started)))
+
+
+def log_unexpected(what: str, error: BaseException) -> str:
+    """Log an exception that no part of this program expects; returns it as a reason."""
+    reason = one_line(f"unexpected {error!r}")
+    log.error("%s failed: %s: please report it, with the log of a run with --debug", what, reason)
+    log.debug("%s", what, exc_info=error)
+    return reason
+
+
+def end_process(status: int, message: str, log: logging.Logger = log) -> None:
+    """End the process wherever it is: the record is safe at any moment, so there is nothing to wind up."""
+
+    def log_last_lines() -> None:
+        show_status("")
+        log.error("%s", message)
+        log_end(status, log)
+
+    for each in SIGNALS:
+        with contextlib.suppress(ValueError):  # in another thread than the main one
+            signal.signal(each, signal.SIG_IGN)
+    # In a thread, because a reader that stopped reading stdout would block the last line for as long as it likes.
+    last_lines = threading.Thread(target=log_last_lines, daemon=True)
+    with contextlib.suppress(RuntimeError):  # no more threads
+        last_lines.start()
+        last_lines.join(FAREWELL_SECONDS)
+    replacing.acquire(timeout=FAREWELL_SECONDS)
+    os._exit(status)
+
+
+def end_at_once(signum: int, _: FrameType | None) -> None:
+    name = signal.Signals(signum).name
+    end_process(128 + signum, f"interrupted by {name} ({progress}): run the same command again to continue")
 
 
 def release_number(text: str) -> str:
@@ -2216,7 +1691,10 @@ def release_number(text: str) -> str:
 def file_path(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("a file name must not be empty")
-    return os.path.abspath(text)
+    try:
+        return os.path.abspath(text)
+    except OSError as error:
+        sys.exit(f"main.py: error: the current folder cannot be used: {error.strerror}")
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -2246,14 +1724,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def attempt(args: argparse.Namespace, log_file: LogFile) -> int:
+def attempt(args: argparse.Namespace) -> int:
     """Run, and turn every exception into a line of the log."""
     status = 1
     try:
         what = "dry run" if args.dry_run else "run"
         log.info("%s of release %s; record: %s, log: %s", what, args.release, args.filename, args.log_to_file)
-        if log_file.error:
-            raise Refusal(f"the log {args.log_to_file} cannot be written: {log_file.error}; give another --log-to-file")
         status = run(args)
     except Refusal as error:
         log.error("%s (nothing was changed)", error)
@@ -2261,87 +1737,31 @@ def attempt(args: argparse.Namespace, log_file: LogFile) -> int:
         log.error("%s", error)
     except Exception as error:
         log_unexpected("the run", error)
-    if log_file.error:
-        log.error("the log %s is incomplete: %s", args.log_to_file, log_file.error)
-        status = 1
-    log_end(status)
     return status
 
 
-def log_end(status: int) -> None:
-    log.info("ended with status %d after %s", status, timedelta(seconds=round(time.monotonic() - progress.run_started)))
-
-
-def log_unexpected(what: str, error: BaseException) -> str:
-    """Log an exception that no part of this program expects; returns it as a reason."""
-    reason = one_line(f"unexpected {error!r}")
-    log.error("%s failed: %s: please report it, with the log of a run with --debug", what, reason)
-    log.debug("%s", what, exc_info=error)
-    return reason
-
-
-def end_at_once(signum: int, _: FrameType | None) -> None:
-    """End the process wherever it is: the record is safe at any moment, so there is nothing to wind up."""
-    for each in SIGNALS:
-        signal.signal(each, signal.SIG_IGN)
-    # In a thread, because a reader that stopped reading stdout would block the last line for as long as it likes.
-    last_line = threading.Thread(target=log_interruption, args=[signum], daemon=True)
-    with contextlib.suppress(RuntimeError):  # no more threads
-        last_line.start()
-        last_line.join(FAREWELL_SECONDS)
-    replacing.acquire(timeout=FAREWELL_SECONDS)
-    os._exit(128 + signum)
-
-
-def log_interruption(signum: int) -> None:
-    show_status("")
-    name = signal.Signals(signum).name
-    log.error("interrupted by %s (%s): run the same command again to continue", name, progress)
-    log_end(128 + signum)
-
-
-def show_status(status: str) -> None:
-    for handler in log.handlers:
-        if isinstance(handler, Terminal):
-            handler.show(status)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Work in a thread of its own, so that this one is free for signals and for the progress."""
+    """Work in a thread, so that this one is free for signals and for the progress; returns the exit status."""
     args = parse_args(argv)
-    log_file = start_log(args.log_to_file, args.debug)
+    start_log(args.log_to_file, args.debug)
     for signum in SIGNALS:
         if signal.getsignal(signum) != signal.SIG_IGN:
             signal.signal(signum, end_at_once)
-    try:
-        work = ThreadPoolExecutor(1).submit(attempt, args, log_file)
-    except RuntimeError:
-        return attempt(args, log_file)  # Not even one thread can be had: check_threads refuses the run.
-    watch(work)
-    return work.result()
-
-
-def watch(work: Future[int]) -> None:
-    """Wait for the end; show the progress on a terminal, and log it every 30 seconds."""
+    work = ThreadPoolExecutor(1).submit(attempt, args)
     logged = time.monotonic()
     while wait([work], timeout=STATUS_SECONDS).not_done:
-        show_status(progress.status())
+        show_status(str(progress))
         if time.monotonic() - logged >= PROGRESS_SECONDS:
             logged = time.monotonic()
-            image_log.info("%s", progress.status())
+            image_log.info("%s", progress)
     show_status("")
-
-
-def close_stdout() -> None:
-    """A reader that has gone, as in `./main.py 4.10 | head`, must not change the exit status, as Python 3.14 would."""
-    try:
-        if sys.stdout:
-            sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    log_end(work.result())
+    return work.result()
 
 
 if __name__ == "__main__":
     exit_status = main()
-    close_stdout()
-    sys.exit(exit_status)
+    # A reader that has gone must not change the exit status, and a call that hangs must not outlive the last line.
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stdout.flush()
+    os._exit(exit_status)

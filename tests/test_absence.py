@@ -7,7 +7,7 @@ from collections.abc import Container
 from datetime import datetime
 
 import pytest
-from faults import NO_IMAGES, REQUEST_ID, Answer, EcsFault
+from faults import NO_IMAGES, Answer, EcsFault
 from harness import (
     BOOTIMAGE,
     OLD_BOOTIMAGE,
@@ -26,10 +26,7 @@ from world import (
     OTHER_SECRET,
     World,
     commit_url,
-    commits_url,
     image_id,
-    rhcos_json,
-    version_url,
 )
 
 REGION, OTHER_REGION = REGIONS
@@ -41,10 +38,8 @@ NEW_REGION = "eu-west-1"  # rhcos.json names no image there
 
 ALL_LATER = sys.maxsize
 EMPTY_LISTINGS: dict[str, Container[int]] = {
-    "witness check": {1},
-    "plan": {2},
-    "second look": {3},
-    "confirmation": range(4, ALL_LATER),
+    "look": range(3, ALL_LATER),
+    "confirmation": range(5, ALL_LATER),
 }
 
 
@@ -85,60 +80,6 @@ def test_image_is_not_gone_if_the_listing_lacks_the_witness_too(world: World, pr
     assert_next_run_finishes(prune)
 
 
-def test_public_image_of_another_account_is_no_witness(world: World, prune: Prune) -> None:
-    for build in (OLD_BOOTIMAGE, BOOTIMAGE):
-        world.images[image_id(build, REGION)].owner = OTHER_KEY_ID
-    del world.images[image_id(PUBLIC_BUILD, REGION)]
-    run = prune()
-    assert run.status == 1
-    assert run.line("ERROR", f"{REGION}: 4 images wait", "the account's own", "ecs:DescribeImages")
-    assert recorded(run)[image_id(PUBLIC_BUILD, REGION)] is False
-    assert world.images[image_id(PRIVATE_BUILD, REGION)].tags == {}
-
-
-def test_blind_region_waits(world: World, prune: Prune) -> None:
-    prune.faults.blind_regions.add(REGION)
-    run = prune()
-    assert run.status == 1
-    assert run.line("ERROR", f"{REGION}: 4 images wait", "ecs:DescribeImages")
-    assert [call.what for call in run.calls("ecs") if call.where == REGION] == ["DescribeImages"]
-    assert_record_is_true(run)
-    assert_next_run_finishes(prune)
-
-
-def test_image_in_a_blind_region_without_bootimages_is_left_and_named(world: World, prune: Prune) -> None:
-    image = world.add_build("410.84.202206010000-0", [NEW_REGION])[0]
-    prune.faults.blind_regions.add(NEW_REGION)
-    run = prune()
-    assert run.status == 0
-    assert run.line("WARNING", f"{NEW_REGION} {image.id}", "is left")
-    assert run.line("images left: 1")
-    assert_record_is_true(run)
-    assert_next_run_finishes(prune)
-
-
-def test_image_in_a_region_without_bootimages_is_gone_if_another_own_image_is_listed(
-    world: World, prune: Prune
-) -> None:
-    gone = world.add_build("410.84.202206010000-0", [NEW_REGION])[0]
-    world.add_build("410.84.202206020000-0", [NEW_REGION], "pinned", tags={"bootimage": "true"})
-    del world.images[gone.id]
-    run = prune()
-    assert run.status == 0
-    assert recorded(run)[gone.id] is True
-
-
-def test_image_in_a_region_without_bootimages_is_not_gone_if_only_foreign_images_are_listed(
-    world: World, prune: Prune
-) -> None:
-    absent = world.add_build("410.84.202206010000-0", [NEW_REGION])[0]
-    world.add_build("410.84.202206020000-0", [NEW_REGION], "another account's", owner=OTHER_KEY_ID, public=True)
-    del world.images[absent.id]
-    run = prune()
-    assert run.line("WARNING", f"{NEW_REGION} {absent.id}", "is left")
-    assert recorded(run)[absent.id] is False
-
-
 def test_last_images_in_a_region_without_bootimages_are_confirmed_to_be_gone(world: World, prune: Prune) -> None:
     images = [world.add_build(f"410.84.20220601000{n}-0", [NEW_REGION])[0] for n in range(3)]
     prune.clock_speed = 20
@@ -156,22 +97,6 @@ def test_many_last_images_in_a_slow_region_without_bootimages_are_confirmed(worl
     assert run.status == 0
     assert world.listed("to be pruned") == []
     assert all(recorded(run).values())
-
-
-def test_last_image_in_a_region_without_bootimages_that_stays_hidden_is_not_recorded_as_deleted(
-    world: World, prune: Prune
-) -> None:
-    image = world.add_build("410.84.202206010000-0", [NEW_REGION])[0]
-    prune.faults.ecs = [
-        EcsFault("DeleteImage", NEW_REGION, answer=Answer(200, {"RequestId": REQUEST_ID})),
-        EcsFault("DescribeImages", NEW_REGION, calls=range(4, ALL_LATER), answer=NO_IMAGES),
-    ]
-    prune.clock_speed = 150
-    run = prune()
-    assert run.status == 1
-    assert image.listed
-    assert_record_is_true(run)
-    assert_next_run_finishes(prune)
 
 
 @pytest.mark.parametrize("public", [True, False], ids=["public bootimages", "private bootimages"])
@@ -228,59 +153,8 @@ def test_unexpected_answer_about_snapshots_is_no_success(world: World, prune: Pr
 FALSE_404 = Answer(404, b"404: Not Found")
 
 
-def test_404_of_a_version_that_the_commit_only_modified_is_refused(world: World, prune: Prune) -> None:
-    commit = world.branches["release-4.10"][0]
-    prune.faults.answers[version_url(commit)] = FALSE_404
-    run = assert_refused(prune, commit, "404", "try again later")
-    assert len(run.calls("github", f"/commits/{commit}")) == 1
-
-
-@pytest.mark.parametrize(
-    ("moved_to", "other_files"), [("", 0), ("data/rhcos.json", 301)], ids=["removed", "renamed, on the second page"]
-)
-def test_404_of_a_version_that_the_commit_removed_is_believed(
-    world: World, prune: Prune, moved_to: str, other_files: int
-) -> None:
-    commit = world.add_commit(moved_to=moved_to, other_files=other_files)
-    run = prune()
-    assert run.status == 0
-    assert run.line(commit, "removed or renamed")
-    assert world.listed("to be pruned") == []
-
-
 @pytest.mark.parametrize("answer", [Answer(404, {}), Answer(200, b"<html>")])
 def test_404_of_a_version_is_refused_if_the_commit_cannot_be_read(world: World, prune: Prune, answer: Answer) -> None:
     commit = world.add_commit()
     prune.faults.answers[commit_url(commit)] = answer
     assert_refused(prune)
-
-
-def test_commits_are_looked_up_only_for_versions_that_answered_404(world: World, prune: Prune) -> None:
-    commit = world.add_commit()
-    run = prune()
-    assert [call.what.rpartition("/")[2] for call in run.calls("github", "/commits/")] == [commit]
-
-
-@pytest.mark.parametrize(
-    ("newer", "link"),
-    [(98, ""), (150, f'<{commits_url()}?page=1>; rel="first"')],
-    ids=["a hundred commits, no Link", "more than a hundred, no next page in it"],
-)
-def test_full_page_of_commits_is_not_taken_for_the_last_one(world: World, prune: Prune, newer: int, link: str) -> None:
-    """The oldest commits alone name the first bootimage."""
-    for _ in range(newer - 1):
-        world.add_commit(rhcos_json(BOOTIMAGE, REGIONS, world.directory))
-    world.branches["release-4.10"].remove(world.branches["release-4.10"][-1])
-    assert len(world.branches["release-4.10"]) in (99, 151)
-    world.branches["release-4.10"] += [world.add_commit(rhcos_json(None, (), ""), branch="other")]
-    prune.faults.links = {"Link": link} if link else {}
-    run = prune()
-    assert run.status == 0
-    assert all(image.tags == {"bootimage": "true"} for image in world.images_of(OLD_BOOTIMAGE))
-    assert len(run.calls("github", "/commits")) == 2
-
-
-def test_page_of_commits_that_comes_again_and_again_is_refused(world: World, prune: Prune) -> None:
-    commits = [{"sha": world.branches["release-4.10"][0]}] * 100
-    prune.faults.answers[commits_url()] = Answer(200, commits)
-    assert_refused(prune, "the same page again", "try again later")

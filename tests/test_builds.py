@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from faults import LOST, Answer
-from harness import BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, assert_refused
+from harness import BOOTIMAGE, PUBLIC_BUILD, REGIONS, Prune, assert_refused
 from world import World, builds_url, image_id, meta_path, rhcos_json
 
 # A directory that rhcos.json names, and another in which the release's builds were made, too.
@@ -152,19 +152,6 @@ def test_image_on_record_whose_build_is_a_tombstone_is_pruned(world: World, prun
     assert run.record[image.build][0]["deleted"] is True
 
 
-def test_image_on_record_whose_build_is_in_no_listing_is_left_and_named(world: World, prune: Prune) -> None:
-    image = world.add_build("410.84.202206010000-0", ["us-east-1"], "in no listing")[0]
-    world.listings[world.directory].pop(0)
-    entries = [{"region": image.region, "image": image.id, "deleted": False}]
-    prune.write_record({image.build: entries})
-    run = prune()
-    assert run.status == 0
-    assert image.tags == {}
-    assert run.line("WARNING", f"{image.region} {image.id}", "left: no builds.json lists its build")
-    assert run.line("images kept", "1 left: no builds.json lists its build")
-    assert run.record[image.build] == entries
-
-
 def test_image_on_record_whose_build_is_in_no_listing_is_recorded_once_it_is_gone(world: World, prune: Prune) -> None:
     image = world.add_build("410.84.202206010000-0", ["us-east-1"])[0]
     world.listings[world.directory].pop(0)
@@ -173,12 +160,3 @@ def test_image_on_record_whose_build_is_in_no_listing_is_recorded_once_it_is_gon
     run = prune()
     assert run.status == 0
     assert run.record[image.build][0]["deleted"] is True
-
-
-def test_image_on_record_as_deleted_is_not_looked_at(world: World, prune: Prune) -> None:
-    entries = [{"region": "us-east-1", "image": image_id(PRIVATE_BUILD, "us-east-1"), "deleted": True}]
-    prune.write_record({PRIVATE_BUILD: entries})
-    run = prune()
-    assert run.status == 0
-    assert run.record[PRIVATE_BUILD] == entries
-    assert not any(entries[0]["image"] in call.ids for call in run.calls("ecs"))

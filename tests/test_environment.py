@@ -6,12 +6,11 @@ import re
 import shutil
 import subprocess
 import sys
-from urllib.parse import unquote
 
 import pytest
-from faults import Answer, EcsFault, Refused
-from harness import PRIVATE_BUILD, PUBLIC_BUILD, Prune, Run, assert_next_run_finishes, in_shell, recorded
-from world import GITHUB_TOKEN, KEY_ID, RAW_HOST, SECRET, STORE_HOST, World, builds_url, commits_url, image_id
+from faults import Answer, EcsFault
+from harness import Prune, Run, in_shell, recorded
+from world import GITHUB_TOKEN, KEY_ID, RAW_HOST, SECRET, STORE_HOST, World, builds_url, commits_url
 
 SECRETS = {"ALIYUN_ACCESS_KEY_ID": KEY_ID, "ALIYUN_ACCESS_KEY_SECRET": SECRET, "GITHUB_TOKEN": GITHUB_TOKEN}
 PROXY_VARIABLES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
@@ -25,19 +24,6 @@ def assert_refused_before_any_call(run: Run, variable: str, *words: str) -> None
 
 
 # CA certificates
-
-
-@pytest.mark.parametrize(
-    ("variable", "content"),
-    [("REQUESTS_CA_BUNDLE", None), ("ALIBABA_CLOUD_CA_BUNDLE", "not a certificate")],
-    ids=["missing", "text"],
-)
-def test_ca_bundle_that_is_none(prune: Prune, variable: str, content: str | None) -> None:
-    path = prune.folder / "ca.pem"
-    if content is not None:
-        path.write_text(content)
-    run = prune(env={variable: str(path)})
-    assert_refused_before_any_call(run, variable, "in a container, mount the file")
 
 
 # Secrets
@@ -55,14 +41,6 @@ def test_malformed_secret(prune: Prune, variable: str, form: str) -> None:
     run = prune("--debug", "4.10", env={variable: form % SECRETS[variable]})
     assert_refused_before_any_call(run, variable, "malformed")
     assert "half" not in run.output + run.log
-
-
-@pytest.mark.parametrize("variable", ["ALIYUN_ACCESS_KEY_ID", "GITHUB_TOKEN"])
-def test_short_secret_is_refused(prune: Prune, variable: str) -> None:
-    """It could not be redacted without garbling the log."""
-    run = prune(env={variable: "release"})
-    assert_refused_before_any_call(run, variable, "malformed", "at least 8 ")
-    assert f"<{variable}>" not in run.output
 
 
 def test_secret_of_eight_characters_is_accepted(prune: Prune) -> None:
@@ -88,33 +66,6 @@ def test_netrc_does_not_replace_the_token(prune: Prune) -> None:
 
 
 # Proxies
-
-
-@pytest.mark.parametrize(
-    "form",
-    ["http://%s@proxy..corp:3128", "http://%s/half@proxy.corp:3128", "http:/%s@proxy.corp:3128"],
-    ids=["empty label in the host", "slash in the password", "one slash"],
-)
-def test_malformed_proxy(prune: Prune, form: str) -> None:
-    proxies = dict.fromkeys(PROXY_VARIABLES)
-    run = prune("--debug", "4.10", env={**proxies, "HTTPS_PROXY": form.replace("%s", "deployer:s3cretOfTheProxy")})
-    assert_refused_before_any_call(run, "HTTPS_PROXY", "malformed", "percent-encoded")
-    for part in ("deployer", "s3cretOfTheProxy", "half"):
-        assert part not in run.output + run.log
-
-
-@pytest.mark.parametrize("variable", [PROXY_VARIABLES[0], PROXY_VARIABLES[-1]])
-def test_malformed_proxy_in_any_variable(prune: Prune, variable: str) -> None:
-    assert_refused_before_any_call(prune(env={variable: "http://proxy..corp:3128"}), variable, "malformed")
-
-
-def test_proxy_with_password_is_redacted(prune: Prune) -> None:
-    proxy = "http://deployer:s3cret%2FOfTheProxy@proxy.corp:3128"
-    prune.faults.refusals["DeleteImage", ""] = Refused(403, "Forbidden.RAM", f"{proxy} {unquote(proxy)}")
-    run = prune("--debug", "4.10", env={"HTTP_PROXY": proxy})
-    assert run.line("ERROR", "us-east-1: ", "images wait").count("<HTTP_PROXY>") == 2
-    for part in ("deployer", "s3cret"):
-        assert part not in run.output + run.log
 
 
 # Answers that no service should send
@@ -157,41 +108,6 @@ STRANGE_IMAGES = {
     "a string": "m-1",
     "a disk is a string": IMAGE | {"DiskDeviceMappings": {"DiskDeviceMapping": ["s-1"]}},
 }
-
-
-@pytest.mark.parametrize("image", STRANGE_IMAGES.values(), ids=STRANGE_IMAGES)
-def test_field_of_another_type_leaves_only_its_region(world: World, prune: Prune, image: object) -> None:
-    answer = Answer(200, {"RequestId": "1", "TotalCount": 1, "Images": {"Image": [image]}})
-    prune.faults.ecs.append(EcsFault("DescribeImages", "us-east-1", answer=answer))
-    run = prune()
-    assert run.status == 1
-    assert run.line("ERROR", "us-east-1: 4 images wait for the next run", "DescribeImages sent an unexpected answer")
-    assert {image.region for image in world.listed("to be pruned")} == {"us-east-1"}
-
-
-@pytest.mark.parametrize("look", [1, 2, 3])
-def test_field_of_another_type_in_any_look(world: World, prune: Prune, look: int) -> None:
-    """The first look finds a witness, the second is for the plan, the third before the deletions."""
-    answer = Answer(200, {"RequestId": "1", "TotalCount": 1, "Images": {"Image": [IMAGE | {"Tags": 7}]}})
-    prune.faults.ecs.append(EcsFault("DescribeImages", "us-east-1", calls={look}, answer=answer))
-    run = prune()
-    assert run.status == 1
-    assert {image.region for image in world.listed("to be pruned")} == {"us-east-1"}
-    deleted = {entry["region"] for entries in run.record.values() for entry in entries if entry["deleted"]}
-    assert deleted == {"cn-hangzhou"}
-    assert_next_run_finishes(prune)
-
-
-def test_field_of_another_type_when_deletions_are_confirmed(prune: Prune) -> None:
-    answer = Answer(200, {"RequestId": "1", "TotalCount": 1, "Images": {"Image": [IMAGE | {"Tags": 7}]}})
-    prune.faults.ecs.append(EcsFault("DescribeImages", "us-east-1", calls={4}, answer=answer))
-    run = prune()
-    assert run.status == 1
-    assert recorded(run) == {
-        image_id(build, region): region == "cn-hangzhou"
-        for build in (PUBLIC_BUILD, PRIVATE_BUILD)
-        for region in ("us-east-1", "cn-hangzhou")
-    }
 
 
 STRANGE_ERRORS: dict[str, object] = {
@@ -237,16 +153,6 @@ THREADS = {
     "none": "ulimit -s 4000000; ulimit -v 2000000",
     "some": "ulimit -s 50000; ulimit -v 2000000",
 }
-
-
-@pytest.mark.parametrize("limits", THREADS.values(), ids=THREADS)
-def test_too_few_threads(prune: Prune, limits: str) -> None:
-    """The kernel lets root have any number of processes, but no more memory for stacks than this."""
-    run = prune(prefix=in_shell(f'{limits}; "$@"'))
-    assert run.status == 1
-    assert run.line("ERROR", "thread", "ulimit -u", "(nothing was changed)")
-    assert "Traceback" not in run.output
-    assert run.sandbox.tunnels == {}
 
 
 STDERR_APART = in_shell('"$@" 2>stderr')

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta, timezone
 
-from faults import Answer, Refused
+from faults import Refused
 from harness import BOOTIMAGE, PRIVATE_BUILD, REGIONS, Prune
 from world import (
     OTHER_KEY_ID,
@@ -12,7 +12,6 @@ from world import (
     days_ago,
     image_id,
     meta_path,
-    meta_url,
     rhcos_json,
 )
 
@@ -155,15 +154,6 @@ def test_build_of_another_release_in_the_same_directory_is_kept(world: World, pr
     assert "49.84.202206070000-0" not in run.record
 
 
-def test_build_without_a_date_in_its_id_is_kept_and_counted(world: World, prune: Prune) -> None:
-    for build in ("410.84.test-0", "410.84.202213450000-0", "latest"):
-        world.add_build(build, REGIONS, "undated build")
-    run = prune()
-    assert run.status == 0
-    assert run.line("builds: 8", "3 no date in the build ID")
-    assert run.line("images kept", "6 no date in the build ID")
-
-
 def test_image_whose_name_contains_another_build_id_is_kept(world: World, prune: Prune) -> None:
     image = world.images_of(PRIVATE_BUILD)[0]
     image.kind, image.name = "another release's", "rhcos-411.86.202207150124-0"
@@ -177,22 +167,6 @@ def test_image_that_no_build_lists_is_left_alone(world: World, prune: Prune) -> 
     del world.metas[meta_path(unknown.build)], world.listings[world.directory][0]
     assert prune().status == 0
     assert unknown.tags == {}
-
-
-def test_image_of_a_young_build_whose_meta_json_cannot_be_read_is_kept_though_another_build_lists_it(
-    world: World, prune: Prune
-) -> None:
-    young = days_ago(3)
-    image = world.images_of(PRIVATE_BUILD)[0]
-    image.kind, image.name = "young build", f"rhcos-{young}"
-    world.add_build(young)
-    world.metas[meta_path(young)]["aliyun"] = [{"name": image.region, "id": image.id}]
-    prune.faults.answers[meta_url(young)] = Answer(404)
-    run = prune()
-    assert run.status == 1
-    assert run.line(f"build {young} is skipped")
-    assert run.line(image.id, "is kept", young)
-    assert world.listed("to be pruned") == []
 
 
 def test_message_with_a_character_that_stdout_cannot_encode_loses_no_outcome(world: World, prune: Prune) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from faults import THROTTLED, Answer, Call, EcsFault, Refused
-from harness import BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, Run
-from world import EcsImage, World, days_ago, image_id, meta_path, meta_url
+from faults import THROTTLED, Call, EcsFault, Refused
+from harness import BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, Prune, Run
+from world import EcsImage, World, image_id, meta_path
 
 NEW_REGION = "eu-west-1"  # rhcos.json names no image there
 OLDER, NEWER = "410.84.202201300000-0", "410.84.202210300000-0"
@@ -57,42 +57,8 @@ def test_image_that_a_bootimage_build_lists_is_kept(
     assert image.tags == {"bootimage": "true"}
 
 
-@pytest.mark.parametrize("on_record", [True, False], ids=["on record", "not on record"])
-def test_image_in_a_region_that_rhcos_json_omits_is_kept_if_a_bootimage_build_cannot_be_read(
-    world: World, prune: Prune, on_record: bool
-) -> None:
-    image = world.add_build(OLDER, [NEW_REGION], "another release's", name=f"rhcos-{BOOTIMAGE}")[0]
-    list_by(world, BOOTIMAGE, image)
-    prune.faults.answers[meta_url(BOOTIMAGE)] = Answer(403)
-    if on_record:
-        prune.write_record({BOOTIMAGE: [], OLDER: [entry(image)]})
-    run = prune()
-    assert run.status == 1
-    assert image.tags == {}
-    assert run.line(image.id, "is kept", BOOTIMAGE)
-    assert world.listed("to be pruned") == []
-    prune.faults.answers.clear()
-    image.kind = "bootimage"
-    assert_kept(prune(), image)
-    assert image.tags == {"bootimage": "true"}
-
-
-@pytest.mark.parametrize("on_record", [True, False], ids=["on record", "not on record"])
-def test_image_that_a_young_build_lists_is_kept(world: World, prune: Prune, on_record: bool) -> None:
-    young = days_ago(5)
-    image = world.add_build(PRIVATE_BUILD[:-1] + "1", ["us-east-1"], "young build")[0]
-    world.add_build(young)
-    list_by(world, young, image)
-    if on_record:
-        prune.write_record({image.build: [entry(image)]})
-    run = prune()
-    assert_kept(run, image)
-    assert deleted_on_record(run, image) == {image.build: False}
-
-
 KEEPING = {
     "bootimage": BOOTIMAGE,
-    "build in no listing": "410.84.202202020000-0",
 }
 
 
@@ -144,18 +110,6 @@ def test_image_that_stays_is_not_deleted_in_any_entry(world: World, prune: Prune
 # Closed regions
 
 
-def test_image_in_a_closed_region_is_recorded_as_deleted_without_a_call(world: World, prune: Prune) -> None:
-    regions = [*REGIONS, "ap-south-1", "ap-southeast-2"]
-    world.add_bootimage(NEWER, regions)
-    images = world.add_build(OLDER, regions, public=True)
-    run = prune()
-    assert run.status == 0
-    assert deleted_on_record(run, images[2]) == deleted_on_record(run, images[3]) == {OLDER: True}
-    assert run.line("INFO", "ap-south-1", "closed", "2024-07-15")
-    assert run.line("INFO", "ap-southeast-2", "closed", "2024-09-30")
-    assert {call.where for call in run.calls("ecs")} == set(REGIONS)
-
-
 def test_image_on_record_in_a_closed_region_is_recorded_as_deleted(world: World, prune: Prune) -> None:
     closed = {"region": "ap-south-1", "image": "m-1", "deleted": False}
     prune.write_record({PUBLIC_BUILD: [closed]})
@@ -175,14 +129,6 @@ def test_image_that_an_instance_uses_is_kept_and_stays_public(world: World, prun
     assert image.public
     assert run.line("WARNING", image.id, "used by an instance")
     assert run.line("images kept", "1 used by an instance")
-
-
-def test_image_that_an_instance_begins_to_use_during_the_run_is_kept(world: World, prune: Prune) -> None:
-    image = world.images_of(PUBLIC_BUILD)[0]
-    at_second_look(prune, image, lambda: setattr(image, "usage", "instance"))
-    run = prune()
-    assert_kept(run, image)
-    assert image.public
 
 
 # Pinned
@@ -221,15 +167,6 @@ def test_other_tag_does_not_keep_an_image(world: World, prune: Prune, key: str, 
     image.tags = {key: value}
     assert prune().status == 0
     assert not image.listed
-
-
-def test_image_that_is_pinned_after_the_plan_is_kept(world: World, prune: Prune) -> None:
-    image = world.images_of(PUBLIC_BUILD)[0]
-    at_second_look(prune, image, lambda: pin(image))
-    run = prune()
-    assert_kept(run, image)
-    assert image.public
-    assert image.tags == {"bootimage": "true"}
 
 
 @pytest.mark.parametrize(

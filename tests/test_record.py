@@ -1,223 +1,205 @@
-"""The record and the log: found writable before the first change, shared by runs at the same time, never lost."""
+"""The record: what is on it, whole at every moment, shared by runs, and never lost. The log: no change without it."""
 
 from __future__ import annotations
 
-import copy
 import fcntl
 import json
 import os
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
+import signal
+import threading
+import time
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
-from harness import PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, assert_refused, in_shell, recorded
-from world import World, image_id
+from faults import Answer
+from harness import BUILD_WITHOUT_IMAGES, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, Run, in_shell, recorded
+from world import World, days_ago, image_id, meta_url
 
 import main
+from main import Image, Outcome, Release, Result, Seen
 
-OTHER_BUILD = "411.86.202207160000-0"
+REGION = REGIONS[0]
+NEW_BUILD, OTHER_BUILD = "410.84.202206010000-0", "411.86.202207160000-0"
+OTHER_RECORD: dict[str, Any] = {f"411.86.{number:012}-0": [] for number in range(100)}  # 3,000 bytes
+RECORD = '{"410.84.202001010000-0":   [ ]}'
+RELEASE = Release("4.10", frozenset(), {}, {})
+SEEN = Seen(own=True, public=False, in_use=False, pinned=False, tag="", name="", snapshots=())
 
 
-def test_two_runs_at_the_same_time_share_a_record(world: World, prune: Prune) -> None:
+def files(run: Run) -> set[str]:
+    return {path.name for path in run.folder.iterdir()} - {"aliyun_pruner.log"}
+
+
+def entry(build: str, deleted: bool, region: str = REGION) -> dict[str, Any]:
+    return {"region": region, "image": image_id(build, region), "deleted": deleted}
+
+
+UPDATES = {
+    "deleted": (False, Outcome(Result.DELETED, "", SEEN), True),
+    "found gone": (False, Outcome(Result.GONE), True),
+    "failed": (False, Outcome(Result.FAILED, "lost", SEEN), False),
+    "true, but seen": (True, Outcome(Result.KEPT, "pinned", SEEN), False),
+    "true, and not seen": (True, Outcome(Result.FAILED, "lost"), True),
+    "true, and no outcome": (True, None, True),
+    "not listed, which proves nothing": (False, Outcome(Result.KEPT, main.NOT_LISTED), False),
+}
+
+
+@pytest.mark.parametrize(("before", "outcome", "after"), UPDATES.values(), ids=UPDATES)
+def test_entry_tells_whether_the_image_is_gone(before: bool, outcome: Outcome | None, after: bool) -> None:
+    results = {Image(REGION, image_id(PRIVATE_BUILD, REGION)): outcome} if outcome else {}
+    record = {PRIVATE_BUILD: [{**entry(PRIVATE_BUILD, before), "note": 1}], OTHER_BUILD: []}
+    updated = main.update_record(record, {PRIVATE_BUILD: []}, RELEASE, results)
+    assert updated == {PRIVATE_BUILD: [{**entry(PRIVATE_BUILD, after), "note": 1}], OTHER_BUILD: []}
+
+
+def test_record_has_each_build_that_was_read_and_the_next_run_adds_new_ones_only(world: World, prune: Prune) -> None:
+    world.add_build(days_ago(3), REGIONS, "young build")
+    images = {build: [entry(build, True, region) for region in REGIONS] for build in (PUBLIC_BUILD, PRIVATE_BUILD)}
+    assert prune().record == {**images, BUILD_WITHOUT_IMAGES: []}
+    new = world.add_build(NEW_BUILD, [REGION])[0]
+    run = prune()
+    assert run.record == {**images, BUILD_WITHOUT_IMAGES: [], NEW_BUILD: [entry(NEW_BUILD, True)]}
+    assert not any(run.calls("store", build) for build in (PUBLIC_BUILD, PRIVATE_BUILD, BUILD_WITHOUT_IMAGES))
+    assert [call.ids for call in run.calls("ecs", "DeleteImage")] == [(new.id,)]
+
+
+def test_what_is_not_deleted_on_record_is_tried_again_and_unknown_fields_stay(world: World, prune: Prune) -> None:
+    prune.write_record({PRIVATE_BUILD: [{**entry(PRIVATE_BUILD, False), "note": {"by": 1}}]})
+    run = prune()
+    assert not world.images_of(PRIVATE_BUILD)[0].listed
+    assert run.record[PRIVATE_BUILD] == [{**entry(PRIVATE_BUILD, True), "note": {"by": 1}}]
+
+
+def test_build_that_could_not_be_read_is_not_on_record(prune: Prune) -> None:
+    prune.faults.answers[meta_url(PRIVATE_BUILD)] = Answer(404)
+    run = prune()
+    assert run.status == 1
+    assert PUBLIC_BUILD in run.record
+    assert PRIVATE_BUILD not in run.record
+
+
+def test_images_of_a_closed_region_are_recorded_as_deleted_without_a_call(world: World, prune: Prune) -> None:
+    world.add_build(NEW_BUILD, ["ap-south-1", REGION])
+    run = prune()
+    assert run.record[NEW_BUILD] == [entry(NEW_BUILD, True, "ap-south-1"), entry(NEW_BUILD, True)]
+    assert "ecs.ap-south-1.aliyuncs.com" not in run.sandbox.tunnels
+
+
+@pytest.mark.parametrize("how", ["dry run", "refused"])
+def test_dry_run_and_refused_run_leave_the_record_as_it_is_or_not_there(world: World, prune: Prune, how: str) -> None:
+    arguments = ("--dry-run", "4.10") if how == "dry run" else ("4.11",)
+    assert files(prune(*arguments)) == set()
+    path = prune.write_record(RECORD)
+    assert prune(*arguments).status == (how == "refused")
+    assert path.read_text() == RECORD
+
+
+def test_link_stays_a_link_and_the_mode_is_kept(prune: Prune) -> None:
+    target = prune.folder / "elsewhere.json"
+    target.write_text("{}")
+    target.chmod(0o640)
+    (prune.folder / "deleted_images.json").symlink_to(target)
+    run = prune()
+    assert (prune.folder / "deleted_images.json").is_symlink()
+    assert target.stat().st_mode & 0o777 == 0o640
+    assert PUBLIC_BUILD in json.loads(target.read_text())
+    assert files(run) == {"deleted_images.json", "elsewhere.json"}
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+def test_killed_run_leaves_the_record_as_it_was_and_no_other_file(prune: Prune, signum: signal.Signals) -> None:
+    path = prune.write_record(RECORD)
+    prune.faults.latency["ecs"] = 0.1
+    with prune.started() as started:
+        started.wait_until(lambda sandbox: sandbox.world.listed("to be pruned")[3:] == [])
+        started.process.send_signal(signum)
+        run = started.finish()
+    assert run.status in (128 + signum, -signum)
+    assert path.read_text() == RECORD
+    assert files(run) == {"deleted_images.json"}
+
+
+def test_record_is_whole_at_every_moment(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    contents = [json.dumps({f"411.86.{number:012}-0": [] for number in range(size)}) for size in (20_000, 30_000)]
+    path.write_text(contents[0])
+
+    def write() -> None:
+        for number in range(50):
+            main.replace_file(str(path), contents[number % 2].encode())
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    while writer.is_alive():
+        assert path.read_text() in contents
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_runs_at_once_share_a_record_and_keep_what_others_wrote_meanwhile(world: World, prune: Prune) -> None:
     world.release = "4.11"
     world.add_bootimage("411.86.202207150124-0", REGIONS)
     world.add_build(OTHER_BUILD, REGIONS)
-    prune.write_record({"410.84.202001010000-0": []})
     prune.faults.latency["ecs"] = 0.1
-    with (
-        prune.started("--log-to-file", "4.10.log", "4.10") as one,
-        prune.started("--log-to-file", "4.11.log", "4.11") as other,
-    ):
-        run, other_run = one.finish(timeout=60), other.finish(timeout=60)
+    with prune.started("--log-to-file", "a", "4.10") as one, prune.started("--log-to-file", "b", "4.11") as other:
+        other.wait_until(lambda sandbox: any(call.what == "TagResources" for call in sandbox.calls))
+        prune.write_record({NEW_BUILD: []})
+        run, other_run = one.finish(), other.finish()
     assert (run.status, other_run.status) == (0, 0)
-    assert run.record.keys() >= {"410.84.202001010000-0", PUBLIC_BUILD, PRIVATE_BUILD, OTHER_BUILD}
+    assert run.record.keys() >= {NEW_BUILD, PUBLIC_BUILD, PRIVATE_BUILD, OTHER_BUILD}
     assert all(recorded(run).values())
-    assert sorted(path.name for path in prune.folder.iterdir()) == ["4.10.log", "4.11.log", "deleted_images.json"]
+    assert files(run) == {"a", "b", "deleted_images.json"}
 
 
-def test_entries_that_another_run_added_meanwhile_are_kept(prune: Prune) -> None:
-    path = prune.write_record({})
-    prune.faults.latency["ecs"] = 0.1
-    with prune.started() as started:
-        started.wait_until(lambda sandbox: any(call.what == "DeleteImage" for call in sandbox.calls))
-        path.write_text(json.dumps({"411.86.202207160000-0": []}))
-        run = started.finish()
-    assert run.record.keys() >= {"411.86.202207160000-0", PUBLIC_BUILD}
-
-
-def test_run_waits_for_another_one_that_replaces_the_record(prune: Prune) -> None:
-    prune.faults.latency["ecs"] = 0.1
-    with prune.started() as started:
-        started.wait_until(lambda sandbox: any(call.what == "DeleteImage" for call in sandbox.calls))
-        folder = os.open(prune.folder, os.O_RDONLY)
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        with pytest.raises(subprocess.TimeoutExpired):
-            started.process.wait(timeout=4)
-        os.close(folder)
-        assert started.finish().status == 0
-
-
-def test_folder_that_stays_locked_is_a_refusal(prune: Prune) -> None:
-    prune.clock_speed = 20
-    folder = os.open(prune.folder, os.O_RDONLY)
-    fcntl.flock(folder, fcntl.LOCK_EX)
-    assert_refused(prune, "another process has locked")
-    os.close(folder)
-
-
-def test_record_with_the_same_build_twice_is_refused(prune: Prune) -> None:
-    entry = json.dumps({"region": "us-east-1", "image": image_id(PRIVATE_BUILD, "us-east-1"), "deleted": False})
-    path = prune.write_record(f'{{"{PRIVATE_BUILD}": [{entry}], "{PRIVATE_BUILD}": []}}')
-    assert_refused(prune, str(path), PRIVATE_BUILD, "twice")
-
-
-@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["FIFO", "folder"])
-def test_record_that_is_no_file_is_refused(prune: Prune, make: Callable[[Path], None]) -> None:
-    make(prune.folder / "deleted_images.json")
-    assert_refused(prune, str(prune.folder / "deleted_images.json"), "is not a file")
-
-
-def test_log_that_cannot_be_written_is_a_refusal(world: World, prune: Prune) -> None:
-    run = prune("--log-to-file", "/dev/full", "4.10")
-    assert run.status == 1
-    assert run.line("ERROR", "the log /dev/full cannot be written", "No space left", "nothing was changed")
-    assert all(image.state == "kept" and image.tags == {} for image in world.images.values())
-
-
-def test_dry_run_leaves_no_trace_beside_the_log(prune: Prune) -> None:
-    assert prune("--dry-run", "4.10").status == 0
-    assert [path.name for path in prune.folder.iterdir()] == ["aliyun_pruner.log"]
-
-
-def test_refused_run_leaves_no_new_record(world: World, prune: Prune) -> None:
-    world.branches.clear()
-    assert prune().status == 1
-    assert [path.name for path in prune.folder.iterdir()] == ["aliyun_pruner.log"]
-
-
-def test_check_before_the_run_leaves_content_mode_and_time_of_the_record(world: World, prune: Prune) -> None:
-    path = prune.write_record('{"410.84.202001010000-0":   []}')
-    path.chmod(0o640)
-    os.utime(path, (1_600_000_000, 1_600_000_000))
-    world.branches.clear()
-    assert prune().status == 1
-    assert path.read_text() == '{"410.84.202001010000-0":   []}'
-    assert (path.stat().st_mode & 0o777, path.stat().st_mtime) == (0o640, 1_600_000_000)
-
-
-def test_record_keeps_its_owner(prune: Prune) -> None:
-    """Where the run may set it: a root container replaces the record of a user."""
-    path = prune.write_record({})
-    owner = 1234 if os.geteuid() == 0 else os.getuid()
-    os.chown(path, owner, -1)
-    assert prune().status == 0
-    assert path.stat().st_uid == owner
-
-
-def test_new_record_has_the_mode_of_the_umask(prune: Prune) -> None:
-    previous = os.umask(0o027)
-    try:
-        assert prune().status == 0
-    finally:
-        os.umask(previous)
-    assert (prune.folder / "deleted_images.json").stat().st_mode & 0o777 == 0o640
-
-
-def test_messages_name_record_and_log_by_absolute_path(prune: Prune) -> None:
-    (prune.folder / "host").mkdir()
-    run = prune("--filename", "host/record.json", "--log-to-file", "host/run.log", "4.10")
-    folder = Path(prune.folder) / "host"
-    assert run.line(f"record: {folder / 'record.json'}, log: {folder / 'run.log'}")
-
-
-def test_link_to_a_record_that_does_not_exist_yet_stays_a_link(prune: Prune) -> None:
-    (prune.folder / "volume").mkdir()
-    link, target = prune.folder / "deleted_images.json", prune.folder / "volume" / "record.json"
-    link.symlink_to(target)
-    assert prune().status == 0
-    assert link.is_symlink()
-    assert PRIVATE_BUILD in json.loads(target.read_text())
-
-
-def test_nested_entry_is_refused(prune: Prune) -> None:
-    entry = {"region": "us-east-1", "image": "m-1", "deleted": True, "note": {}}
-    prune.write_record({PRIVATE_BUILD: [entry]})
-    assert_refused(prune, "is not a record", PRIVATE_BUILD, "nested")
-
-
-# A record that cannot be replaced, although root may write to it: mounts and sticky folders
-
-
-def works(*command: str) -> bool:
-    return bool(shutil.which(command[0])) and subprocess.run(command, capture_output=True).returncode == 0
-
-
-MOUNT = [
-    "unshare",
-    "--mount",
-    *in_shell('mount --bind deleted_images.json deleted_images.json && exec "$@"'),
-]
-WITHOUT_FOWNER = ["setpriv", "--bounding-set=-fowner", "--inh-caps=-fowner"]
-
-
-@pytest.mark.skipif(
-    not works("unshare", "--mount", "mount", "--bind", "/tmp", "/tmp"), reason="needs the right to mount"
-)
-def test_record_that_is_mounted_as_a_single_file_is_refused(prune: Prune) -> None:
-    prune.write_record({})
-    assert_refused(prune, "cannot be replaced", "mount its folder instead", prefix=MOUNT)
-    dry_run = prune("--dry-run", "4.10", prefix=MOUNT)
-    assert dry_run.status == 0
-    assert dry_run.line("WARNING", "cannot be replaced", "mount its folder instead")
-
-
-@pytest.mark.skipif(not works(*WITHOUT_FOWNER, "true"), reason="needs the right to give up a capability")
-def test_record_of_another_user_in_a_sticky_folder_is_refused(prune: Prune) -> None:
-    path = prune.write_record({})
-    os.chown(path, 1234, -1)
-    os.chown(prune.folder, 1235, -1)
-    prune.folder.chmod(0o1777)
-    before, cloud = path.read_bytes(), copy.deepcopy(prune.world.images)
-    run = prune(prefix=WITHOUT_FOWNER)
-    assert run.status == 1
-    assert run.line("ERROR", f"the record {path} cannot be replaced", "not permitted", "nothing was changed")
-    assert prune.world.images == cloud
-    assert path.read_bytes() == before
-
-
-@pytest.fixture
-def shared_folder() -> Iterator[Path]:
-    """A folder that every user may enter."""
-    with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o1777)
-        yield Path(folder)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs the right to become another user")
-@pytest.mark.parametrize(
-    ("owner", "mode", "protected"),
-    [(1235, 0o1777, True), (1234, 0o1777, False), (1235, 0o777, False), (None, 0o1777, False)],
-    ids=["another user's", "own", "folder is not sticky", "no record yet"],
-)
-def test_dry_run_can_tell_whether_a_sticky_folder_protects_the_record(
-    shared_folder: Path, owner: int | None, mode: int, protected: bool
+@pytest.mark.parametrize(("held", "waited"), [(0.5, 0.5), (60.0, 2.0)], ids=["half a second", "for ever"])
+def test_lock_of_the_folder_is_waited_for_but_not_longer_than_two_seconds(
+    tmp_path: Path, held: float, waited: float
 ) -> None:
-    path = shared_folder / "deleted_images.json"
-    if owner:
-        path.touch()
-        os.chown(path, owner, -1)
-    shared_folder.chmod(mode)
-    os.seteuid(1234)
-    try:
-        assert main.is_protected(str(path)) == protected
-    finally:
-        os.seteuid(0)
+    (tmp_path / "record.json").write_text(json.dumps({OTHER_BUILD: []}))
+    folder, started = os.open(tmp_path, os.O_RDONLY), time.monotonic()
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    release = threading.Timer(held, fcntl.flock, (folder, fcntl.LOCK_UN))
+    release.start()
+    main.save_record(str(tmp_path / "record.json"), lambda record: {**record, NEW_BUILD: []})
+    assert waited - 0.1 <= time.monotonic() - started < waited + 1.5
+    release.cancel()
+    os.close(folder)
+    assert main.load_record(str(tmp_path / "record.json")) == {OTHER_BUILD: [], NEW_BUILD: []}
 
 
-def test_dry_run_warns_of_a_missing_folder(prune: Prune) -> None:
-    run = prune("--dry-run", "--filename", "missing/record.json", "4.10")
-    assert run.status == 0
-    assert run.line("WARNING", "cannot be replaced", "its folder does not exist")
+def run_with_limit(prune: Prune, kibibytes: int, *args: str) -> Run:
+    """Run main.py so that it cannot write files that are larger than this, as on a disk that gets full."""
+    prune.world.add_builds_around(60, REGIONS, datetime(2022, 2, 1))
+    return prune(*args, "4.10", prefix=in_shell(f'ulimit -f {kibibytes}; exec "$@"'))
+
+
+def test_disk_that_is_full_at_the_end_leaves_the_record_as_it_was(world: World, prune: Prune) -> None:
+    path = prune.write_record(OTHER_RECORD)
+    run = run_with_limit(prune, 4, "--log-to-file", "/dev/null")
+    assert run.status == 1
+    assert run.line("ERROR", str(path), "unchanged")
+    assert json.loads(path.read_text()) == OTHER_RECORD
+    assert files(run) == {"deleted_images.json"}
+    assert world.listed("to be pruned") == []
+
+
+def test_log_that_can_no_longer_be_written_ends_the_run_before_the_next_deletion(world: World, prune: Prune) -> None:
+    """What is left behind an image would be named nowhere."""
+    run = run_with_limit(prune, 16)
+    assert run.status == 1
+    assert run.line("ERROR", "aliyun_pruner.log", "--log-to-file")
+    deleted = [image for image in world.images.values() if not image.listed]
+    assert world.listed("to be pruned")
+    assert [image.id for image in deleted if image.snapshots[0] not in run.log] == []
+
+
+def test_record_that_does_not_fit_is_found_before_the_first_change(prune: Prune) -> None:
+    path = prune.write_record({f"411.86.{number:012}-0": [] for number in range(100)})
+    before = path.read_text()
+    run = run_with_limit(prune, 2)
+    assert run.status == 1
+    assert run.line("ERROR", str(path), "cannot be replaced", "nothing was changed")
+    assert run.sandbox.tunnels == {}
+    assert path.read_text() == before

@@ -14,6 +14,8 @@ from world import (
     KEY_ID,
     OTHER_KEY_ID,
     OTHER_SECRET,
+    STORE_HOST,
+    STREAM_METADATA,
     World,
     builds_path,
     builds_url,
@@ -30,11 +32,6 @@ RECORD = '{"410.84.202001010000-0":   [ ]}'
 def record(prune: Prune) -> None:
     """A record that is not formatted as a run would write it."""
     prune.write_record(RECORD)
-
-
-def test_empty_history(world: World, prune: Prune) -> None:
-    world.branches["release-4.10"].clear()
-    assert_refused(prune, "names an Aliyun bootimage", "check the release")
 
 
 def test_history_without_any_aliyun_bootimage(world: World, prune: Prune) -> None:
@@ -57,14 +54,6 @@ def test_truncated_version(world: World, prune: Prune) -> None:
     assert_refused(prune, commit, "not JSON", "try again later")
 
 
-@pytest.mark.parametrize("status", [403, 500])
-def test_version_that_cannot_be_fetched(world: World, prune: Prune, status: int) -> None:
-    commit = world.branches["release-4.10"][0]
-    prune.faults.answers[version_url(commit)] = Answer(status, b"no")
-    prune.clock_speed = 20
-    assert_refused(prune, commit, str(status), "try again later")
-
-
 def test_no_such_branch(prune: Prune) -> None:
     prune.world.branches["release-4.11"] = prune.world.branches.pop("release-4.10")
     assert_refused(prune, "no branch release-4.10", "check the release")
@@ -85,36 +74,8 @@ def test_github_answers_only_errors(prune: Prune) -> None:
 @pytest.mark.parametrize("commits", [b"{", [{"commit": {}}]], ids=str)
 def test_list_of_commits_of_another_shape(prune: Prune, commits: object) -> None:
     prune.faults.answers[commits_url()] = Answer(200, commits)
-    assert_refused(prune, "GitHub" if commits == b"{" else "not a list of commits", "try again later")
-
-
-def test_next_page_over_plain_http(world: World, prune: Prune) -> None:
-    commits = [{"sha": commit} for commit in world.branches["release-4.10"]]
-    link = f'<{commits_url().replace("https", "http")}?page=2>; rel="next"'
-    prune.faults.answers[commits_url()] = Answer(200, commits, {"Link": link})
-    assert_refused(prune, f"http://{API_HOST}")
-
-
-@pytest.mark.parametrize("status", [403, 429])
-def test_budget_of_github_is_spent(prune: Prune, status: int) -> None:
-    headers = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "2000000000", "Retry-After": "3000"}
-    prune.faults.answers[commits_url()] = Answer(status, {"message": "API rate limit exceeded"}, headers)
-    run = assert_refused(prune, "GITHUB_TOKEN", "2033-05-18 03:33:20 UTC")
-    assert len(run.calls("github")) == 1
-
-
-def test_bad_github_token(prune: Prune) -> None:
-    assert_refused(prune, "GITHUB_TOKEN", "valid", env={"GITHUB_TOKEN": "ghp_expired"})
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("ALIYUN_ACCESS_KEY_ID", None), ("ALIYUN_ACCESS_KEY_SECRET", " ")],
-    ids=["missing", "blank"],
-)
-def test_credentials_are_missing(prune: Prune, name: str, value: str | None) -> None:
-    run = assert_refused(prune, name, "set it", env={name: value})
-    assert run.sandbox.calls == []
+    prune.clock_speed = 20
+    assert_refused(prune, "GitHub", "commits", "try again later")
 
 
 @pytest.mark.parametrize(
@@ -173,9 +134,9 @@ def test_record_that_is_none(prune: Prune, content: bytes) -> None:
 
 
 UNUSABLE_PATHS = {
-    "record is a folder": ("--filename", ".", "is not a file"),
-    "record in a missing folder": ("--filename", "missing/file", "its folder does not exist; create it"),
-    "log in a missing folder": ("--log-to-file", "missing/file", "its folder does not exist; create it"),
+    "record is a folder": ("--filename", ".", "directory"),
+    "record in a missing folder": ("--filename", "missing/file", "No such file"),
+    "log in a missing folder": ("--log-to-file", "missing/file", "No such file"),
     "log below a file": ("--log-to-file", "main.py/file", "Not a directory"),
 }
 
@@ -241,3 +202,41 @@ def test_record_that_can_no_longer_be_written_at_the_end(prune: Prune) -> None:
         run = started.finish()
     assert run.status == 1
     assert run.line("ERROR", "host/record.json", "could not be written")
+
+
+def test_missing_credentials_are_named_together(prune: Prune) -> None:
+    env = {"ALIYUN_ACCESS_KEY_ID": None, "ALIYUN_ACCESS_KEY_SECRET": " "}
+    run = assert_refused(prune, "ALIYUN_ACCESS_KEY_ID", "ALIYUN_ACCESS_KEY_SECRET", "set", env=env)
+    assert run.sandbox.tunnels == {}
+
+
+@pytest.mark.parametrize("token", ["ghp_expired", None])
+def test_github_that_refuses_names_the_token(prune: Prune, token: str | None) -> None:
+    if token is None:
+        prune.faults.github_budget = 0
+    assert_refused(prune, "GITHUB_TOKEN", "2033" if token is None else "Bad credentials", env={"GITHUB_TOKEN": token})
+
+
+@pytest.mark.parametrize("answer", [Answer(404), Answer(403), Answer(500), Answer(200, b"{")], ids=str)
+@pytest.mark.parametrize("token", [True, False], ids=["contents API", "raw"])
+def test_version_that_cannot_be_fetched(world: World, prune: Prune, answer: Answer, token: bool) -> None:
+    commit = world.branches["release-4.10"][0]
+    prune.faults.answers[f"contents/{STREAM_METADATA}" if token else version_url(commit)] = answer
+    prune.clock_speed = 20
+    assert_refused(prune, "rhcos.json", env={} if token else {"GITHUB_TOKEN": None})
+
+
+@pytest.mark.parametrize("host", [API_HOST, STORE_HOST, ecs_host(REGIONS[0])])
+@pytest.mark.parametrize("bad", ["untrusted_hosts", "misnamed_hosts"])
+def test_certificate_that_cannot_be_verified_is_asked_for_once(prune: Prune, host: str, bad: str) -> None:
+    prune.options[bad] = {host}
+    run = assert_refused(prune, host, "CERTIFICATE_VERIFY_FAILED", "REQUESTS_CA_BUNDLE")
+    assert run.sandbox.tunnels[host] <= 5
+    assert not [call for call in run.sandbox.calls if host in (call.where, ecs_host(call.where))]
+
+
+def test_proxy_that_is_dead_is_named_without_its_password(prune: Prune) -> None:
+    prune.clock_speed = 20
+    proxy = "http://user:pa55wordOfProxy@127.0.0.1:9"
+    run = assert_refused(prune, "HTTPS_PROXY", env={"HTTPS_PROXY": proxy, "https_proxy": proxy})
+    assert "pa55wordOfProxy" not in run.output + run.log

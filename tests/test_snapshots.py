@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
 from datetime import datetime
 
 import pytest
-from faults import THROTTLED, Answer, Call, EcsFault, Refused
+from faults import Answer, Call, EcsFault, Refused
 from harness import (
-    MAIN,
     PRIVATE_BUILD,
     PUBLIC_BUILD,
     REGIONS,
@@ -21,38 +18,6 @@ from harness import (
 from world import EcsSnapshot, World, image_id
 
 ARGS = ("--delete-snapshots", "4.10")
-SED = re.search(r"^sed .*$", (MAIN.parent / "README.md").read_text(), re.MULTILINE)
-
-
-def test_without_the_option_no_call_concerns_a_snapshot(world: World, prune: Prune) -> None:
-    run = prune()
-    assert snapshots_left(world) == set(world.images)
-    assert run.calls("ecs", "Snapshot") == []
-    assert not any(snapshot.tags for snapshot in world.snapshots.values())
-
-
-def test_snapshots_behind_deleted_images_are_deleted_and_no_others(world: World, prune: Prune) -> None:
-    world.add_build("410.84.202204010000-0", ["us-east-1"], disks=3)
-    run = prune(*ARGS)
-    assert run.status == 0
-    assert snapshots_left(world) == kept_images(world)
-    assert run.line("INFO    snapshots deleted: 7")
-    assert run.line("us-east-1: 3 deleted, 5 snapshots deleted, 0 failed, ")
-    assert "still billed" not in run.output
-    assert len(run.calls("ecs", "DeleteSnapshot")) == 7
-
-
-def test_snapshots_are_marked_before_their_image_is_deleted(world: World, prune: Prune) -> None:
-    unmarked: list[EcsSnapshot] = []
-
-    def check(call: Call) -> None:
-        if call.what == "DeleteImage":
-            behind = world.snapshots_of(world.images[call.ids[0]])
-            unmarked.extend(snapshot for snapshot in behind if snapshot.tags != {"bootimage": "false"})
-
-    prune.faults.on_call = check
-    assert prune(*ARGS).status == 0
-    assert unmarked == []
 
 
 @pytest.mark.parametrize("after", ["DeleteImage", "DeleteSnapshot"])
@@ -66,17 +31,6 @@ def test_run_after_kill_9_sweeps_the_snapshots_that_were_left(world: World, prun
     lost = snapshots_left(world) - kept_images(world)
     assert lost
     assert_next_run_finishes(prune, *ARGS)
-
-
-def test_snapshot_behind_an_image_that_stays_is_kept_without_a_failure(world: World, prune: Prune) -> None:
-    snapshot = world.snapshots_of(world.images_of(PRIVATE_BUILD)[0])[0]
-    prune.faults.ecs.append(
-        EcsFault("DeleteSnapshot", id=snapshot.id, answer=Refused(403, "SnapshotCreatedImage").answer)
-    )
-    run = prune(*ARGS)
-    assert run.status == 0
-    assert run.line("snapshots kept: 1 (1 behind an image that stays)")
-    assert snapshot.listed
 
 
 def test_snapshot_that_is_gone_is_success(world: World, prune: Prune) -> None:
@@ -103,35 +57,6 @@ def test_other_refusal_fails_and_the_next_run_tries_again(world: World, prune: P
     assert_next_run_finishes(prune, *ARGS)
 
 
-def test_image_stays_if_its_snapshot_cannot_be_marked(world: World, prune: Prune) -> None:
-    image = world.images_of(PRIVATE_BUILD)[0]
-    prune.faults.refusals["TagResources", image.snapshots[0]] = Refused(403, "QuotaExceed.TagsPerResource")
-    run = prune(*ARGS)
-    assert run.status == 1
-    assert image.listed
-    assert run.line("ERROR", image.id, "QuotaExceed")
-    assert_next_run_finishes(prune, *ARGS)
-
-
-@pytest.mark.parametrize("operation", ["DescribeSnapshots", "DeleteSnapshot"])
-def test_permission_that_is_lacking_is_named_once_per_region(world: World, prune: Prune, operation: str) -> None:
-    prune.faults.lacking.add(("us-east-1", operation))
-    run = prune(*ARGS)
-    assert run.status == 1
-    assert run.line("ERROR", "us-east-1: ", "wait for the next run", f"ecs:{operation}", "Forbidden.RAM")
-    assert not {i for i in snapshots_left(world) - kept_images(world) if world.images[i].region != "us-east-1"}
-    assert len([call for call in run.calls("ecs", operation) if call.where == "us-east-1"]) <= 4
-    assert_next_run_finishes(prune, *ARGS)
-
-
-def test_marked_snapshots_that_are_not_listed_are_deleted_by_their_ids(world: World, prune: Prune) -> None:
-    hidden = {id for image in world.images_of(PRIVATE_BUILD) for id in image.snapshots}
-    prune.faults.ecs.append(EcsFault("DescribeSnapshots", hidden=hidden))
-    prune.clock_speed = 20
-    assert prune(*ARGS).status == 0
-    assert snapshots_left(world) == kept_images(world)
-
-
 def test_snapshots_that_another_run_has_swept_are_gone(world: World, prune: Prune) -> None:
     def sweep(call: Call) -> None:
         for image in world.images_of(PRIVATE_BUILD):
@@ -143,37 +68,6 @@ def test_snapshots_that_another_run_has_swept_are_gone(world: World, prune: Prun
     run = prune(*ARGS)
     assert run.status == 0
     assert "ERROR" not in run.output
-    assert snapshots_left(world) == kept_images(world)
-
-
-def test_snapshot_whose_mark_somebody_removed_is_kept(world: World, prune: Prune) -> None:
-    image = world.images_of(PRIVATE_BUILD)[0]
-    kept = world.snapshots_of(image)[0]
-    looks = []
-
-    def remove_mark(call: Call) -> None:
-        if call.what == "DescribeSnapshots" and kept.id in call.ids:
-            looks.append(call)
-            kept.tags.clear()
-
-    prune.faults.on_call = remove_mark
-    run = prune(*ARGS)
-    assert run.status == 0
-    assert looks
-    assert kept.listed
-    assert run.line("snapshots kept: 1 (1 no longer tagged bootimage=false)")
-
-
-def test_image_that_is_gone_when_it_is_tagged_loses_no_snapshot(world: World, prune: Prune) -> None:
-    image = world.images_of(PRIVATE_BUILD)[0]
-
-    def delete_before_it_is_tagged(call: Call) -> None:
-        if call.what == "TagResources" and image.id in call.ids and image.listed:
-            image.tags["bootimage"], image.deleted_at = "false", call.at
-
-    prune.faults.on_call = delete_before_it_is_tagged
-    run = prune(*ARGS)
-    assert run.status == 0
     assert snapshots_left(world) == kept_images(world)
 
 
@@ -192,55 +86,6 @@ def test_throttled_snapshots_wait_for_the_next_minute(world: World, prune: Prune
     assert snapshots_left(world) == kept_images(world)
 
 
-def test_operation_on_snapshots_that_stays_throttled_is_given_up(world: World, prune: Prune) -> None:
-    prune.faults.ecs.append(EcsFault("DeleteSnapshot", answer=THROTTLED))
-    prune.clock_speed = 600
-    run = prune(*ARGS)
-    assert run.status == 1
-    assert run.line("ERROR", "us-east-1: 2 snapshots wait", "throttled for 15 minutes")
-    assert {image.id for image in world.listed("to be pruned")} == set()
-    assert_next_run_finishes(prune, *ARGS)
-
-
-def test_dry_run_names_the_snapshots_and_changes_nothing(world: World, prune: Prune) -> None:
-    run = prune("--dry-run", *ARGS)
-    assert run.status == 0
-    for snapshot in world.snapshots.values():
-        assert snapshot.listed
-        assert snapshot.tags == {}
-    assert run.line("us-east-1", image_id(PUBLIC_BUILD, "us-east-1").replace("m-", "s-"), "would be deleted")
-    assert run.line("snapshots to delete: 4, unless")
-    assert {call.what for call in run.calls("ecs")} == {"DescribeImages", "DescribeSnapshots"}
-
-
-def test_unexpected_listing_of_snapshots_leaves_the_region(world: World, prune: Prune) -> None:
-    answer = Answer(200, {"RequestId": "1", "TotalCount": "many", "Snapshots": []})
-    prune.faults.ecs.append(EcsFault("DescribeSnapshots", "us-east-1", answer=answer))
-    run = prune(*ARGS)
-    assert run.status == 1
-    assert {image.region for image in world.listed("to be pruned")} == {"us-east-1"}
-    assert_next_run_finishes(prune, *ARGS)
-
-
-def list_snapshots(prune: Prune) -> list[str]:
-    """Run the README's sed in the folder of the log."""
-    assert SED
-    return subprocess.run(
-        ["bash", "-c", SED[0]], cwd=prune.folder, capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-
-
-def test_sed_of_the_readme_lists_each_snapshot_that_stays_once(world: World, prune: Prune) -> None:
-    prune()
-    deleted = [image for image in world.images.values() if image.state == "deleted"]
-    assert list_snapshots(prune) == sorted(f"{image.region} {image.snapshots[0]}" for image in deleted)
-
-
-def test_sed_of_the_readme_lists_nothing_after_a_dry_run(prune: Prune) -> None:
-    prune("--dry-run", "4.10")
-    assert list_snapshots(prune) == []
-
-
 def test_snapshot_is_in_the_log_before_the_image_is_deleted(world: World, prune: Prune) -> None:
     missing: list[Call] = []
 
@@ -255,6 +100,7 @@ def test_snapshot_is_in_the_log_before_the_image_is_deleted(world: World, prune:
 
 
 def test_snapshots_are_swept_in_a_region_where_no_image_is_left(world: World, prune: Prune) -> None:
+    prune.clock_speed = 20
     world.add_build("410.84.202204010000-0", ["eu-west-1"])
     prune.faults.lacking.add(("eu-west-1", "DeleteSnapshot"))
     assert prune(*ARGS).status == 1
@@ -278,15 +124,6 @@ def test_snapshot_behind_an_image_that_somebody_else_deleted_meanwhile_is_delete
     assert snapshots_left(world) == kept_images(world)
 
 
-def test_image_stays_if_its_snapshot_is_not_found_when_it_is_marked(world: World, prune: Prune) -> None:
-    image = world.images_of(PRIVATE_BUILD)[0]
-    prune.faults.ecs.append(EcsFault("TagResources", id=image.snapshots[0], hidden=image.snapshots))
-    run = prune(*ARGS)
-    assert run.status == 1
-    assert image.listed
-    assert_next_run_finishes(prune, *ARGS)
-
-
 def test_empty_listing_of_snapshots_is_taken_neither_for_unmarked_nor_for_deleted_ones(
     world: World, prune: Prune
 ) -> None:
@@ -297,6 +134,7 @@ def test_empty_listing_of_snapshots_is_taken_neither_for_unmarked_nor_for_delete
 
 
 def test_listing_of_snapshots_without_an_end_is_given_up(world: World, prune: Prune) -> None:
+    prune.clock_speed = 30
     page = {"RequestId": "1", "TotalCount": 10**12, "Snapshots": {"Snapshot": [{"SnapshotId": "s-1"}]}}
     prune.faults.ecs.append(EcsFault("DescribeSnapshots", "us-east-1", answer=Answer(200, page)))
     run = prune(*ARGS)
@@ -307,9 +145,67 @@ def test_listing_of_snapshots_without_an_end_is_given_up(world: World, prune: Pr
 
 def test_snapshots_that_were_marked_in_time_are_not_marked_again(world: World, prune: Prune) -> None:
     """In a slow region each round of looking, marking and deleting must get further than the last one."""
-    world.add_builds_around(60, ["us-east-1"], datetime(2022, 1, 26))
+    world.add_builds_around(20, ["us-east-1"], datetime(2022, 1, 26))
     prune.faults.latency["us-east-1"] = 0.25
     prune.clock_speed = 100
     run = prune(*ARGS)
     assert run.status == 0
     assert snapshots_left(world) == kept_images(world)
+
+
+def test_every_run_marks_the_snapshots_with_its_release_before_it_deletes_the_image(world: World, prune: Prune) -> None:
+    unmarked: list[EcsSnapshot] = []
+
+    def check(call: Call) -> None:
+        if call.what == "DeleteImage":
+            behind = world.snapshots_of(world.images[call.ids[0]])
+            unmarked.extend(snapshot for snapshot in behind if snapshot.tags != {"rhcos-aliyun-pruner": "4.10"})
+
+    prune.faults.on_call = check
+    assert prune().status == 0
+    assert unmarked == []
+    assert snapshots_left(world) == set(world.images)
+
+
+def test_sweep_deletes_the_snapshots_behind_deleted_images_and_no_others(world: World, prune: Prune) -> None:
+    world.add_build("410.84.202204010000-0", ["us-east-1"], disks=3)
+    other = EcsSnapshot("s-other", "us-east-1", "m-other", tags={"rhcos-aliyun-pruner": "4.11"})
+    world.snapshots[other.id] = other
+    run = prune(*ARGS)
+    assert run.status == 0
+    assert snapshots_left(world) == kept_images(world) | {"m-other"}
+    assert run.line("snapshots deleted: 7")
+    assert "billed" not in run.output
+
+
+@pytest.mark.parametrize(
+    "answer", [Refused(403, "Forbidden.RAM").answer, Refused(400, "Quota").answer], ids=["denied", "refused"]
+)
+def test_mark_that_is_refused_is_one_warning_and_stops_no_deletion(world: World, prune: Prune, answer: Answer) -> None:
+    snapshots = [s.id for s in world.snapshots.values() if s.region == "us-east-1"]
+    prune.faults.ecs = [EcsFault("TagResources", id=id, answer=answer) for id in snapshots]
+    run = prune()
+    assert run.status == 0
+    assert run.line("WARNING", "us-east-1", "mark")
+    assert world.listed("to be pruned") == []
+    assert all(id in run.log for id in (world.images_of(PRIVATE_BUILD)[0].snapshots))
+
+
+@pytest.mark.parametrize("operation", ["DescribeSnapshots", "DeleteSnapshot"])
+def test_permission_for_snapshots_that_is_lacking_is_one_line(world: World, prune: Prune, operation: str) -> None:
+    prune.faults.lacking.add(("us-east-1", operation))
+    prune.clock_speed = 20
+    run = prune(*ARGS)
+    assert run.status == 1
+    assert run.line("ERROR", "us-east-1", f"ecs:{operation}")
+    assert world.listed("to be pruned") == []
+    assert_next_run_finishes(prune, *ARGS)
+
+
+def test_dry_run_names_the_snapshots_and_changes_nothing(world: World, prune: Prune) -> None:
+    run = prune("--dry-run", *ARGS)
+    assert run.status == 0
+    assert not any(snapshot.tags or not snapshot.listed for snapshot in world.snapshots.values())
+    assert run.line(image_id(PUBLIC_BUILD, "us-east-1").replace("m-", "s-"), "would be deleted")
+    assert run.line("snapshots to delete: 4")
+    assert {call.what for call in run.calls("ecs")} == {"DescribeImages", "DescribeSnapshots"}

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from harness import REGIONS, Prune, Run
-from world import API_HOST, STORE_HOST, World, ecs_host
+from world import API_HOST, World, ecs_host
 
 ECS_HOST = ecs_host(REGIONS[0])
 VARIABLES = ("ALIBABA_CLOUD_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
@@ -31,53 +29,6 @@ def assert_refused_certificate(run: Run, host: str, variable: str, connections: 
     assert run.line("ERROR", host, "CERTIFICATE_VERIFY_FAILED", f"verified with {variable}={run.sandbox.ca_file}")
 
 
-@pytest.mark.parametrize(
-    ("requests_bundle", "alibaba_bundle", "bad_certificate"),
-    [
-        ("set", "set", "untrusted_hosts"),
-        ("set", "empty", "misnamed_hosts"),
-        ("unset", "set", "misnamed_hosts"),
-        ("empty", "unset", "untrusted_hosts"),
-    ],
-)
-def test_ecs_with_a_bad_certificate(
-    prune: Prune, requests_bundle: str, alibaba_bundle: str, bad_certificate: str
-) -> None:
-    prune.options[bad_certificate] = {ECS_HOST}
-    settings = zip(VARIABLES, (alibaba_bundle, requests_bundle, "set"))
-    used = next(name for name, setting in settings if setting == "set")
-    run = prune(env=environment(requests_bundle, alibaba_bundle))
-    assert_refused_certificate(run, ECS_HOST, used)
-
-
-@pytest.mark.parametrize(
-    ("requests_bundle", "alibaba_bundle", "bad_certificate"),
-    [
-        ("set", "unset", "untrusted_hosts"),
-        ("unset", "set", "misnamed_hosts"),
-        ("empty", "empty", "untrusted_hosts"),
-    ],
-)
-def test_store_with_a_bad_certificate(
-    prune: Prune, requests_bundle: str, alibaba_bundle: str, bad_certificate: str
-) -> None:
-    prune.options[bad_certificate] = {STORE_HOST}
-    run = prune(env=environment(requests_bundle, alibaba_bundle))
-    used = "REQUESTS_CA_BUNDLE" if requests_bundle == "set" else "CURL_CA_BUNDLE"
-    # The five places where a release may have its builds.json are asked side by side.
-    assert_refused_certificate(run, STORE_HOST, used, connections=5)
-
-
-def test_region_without_bootimages_with_a_bad_certificate(world: World, prune: Prune) -> None:
-    world.add_build("410.84.202206030000-0", ["eu-west-1"])
-    prune.options["untrusted_hosts"] = {ecs_host("eu-west-1")}
-    run = prune()
-    assert run.status == 1
-    assert run.sandbox.tunnels[ecs_host("eu-west-1")] == 1
-    assert {image.region for image in world.listed("to be pruned")} == {"eu-west-1"}
-    assert run.line("ERROR", "eu-west-1: 1 images wait", "CERTIFICATE_VERIFY_FAILED", run.sandbox.ca_file)
-
-
 @pytest.mark.parametrize(("requests_bundle", "alibaba_bundle"), [("empty", "unset"), ("unset", "empty")])
 def test_good_certificates(world: World, prune: Prune, requests_bundle: str, alibaba_bundle: str) -> None:
     run = prune(env=environment(requests_bundle, alibaba_bundle))
@@ -94,11 +45,3 @@ def test_without_a_variable_only_well_known_cas_are_trusted(
     assert run.sandbox.calls == []
     assert run.sandbox.tunnels == {API_HOST: 1}
     assert run.line("ERROR", API_HOST, "CERTIFICATE_VERIFY_FAILED", "CA certificates of the package certifi")
-
-
-def test_folder_of_ca_certificates(prune: Prune) -> None:
-    """It needs a file for each certificate, with a name that `openssl rehash` makes: an empty folder trusts nobody."""
-    run = prune(env=dict.fromkeys(VARIABLES, str(prune.folder)))
-    assert run.status == 1
-    assert run.sandbox.calls == []
-    assert re.search(r"CERTIFICATE_VERIFY_FAILED.*verified with REQUESTS_CA_BUNDLE=", run.line("ERROR", API_HOST))

@@ -1,0 +1,214 @@
+"""The loop that everything goes through: who is asked again, who fails, when there is no hope. No test waits."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+import main
+from main import DeniedError, Errors, LostError, Outcomes, OutsideError, Patience, ThrottledError
+
+LOST, DENIED, THROTTLED = LostError("lost"), DeniedError("denied", "Forbidden.RAM"), ThrottledError("wait", "", 17.0)
+Work = Callable[[list[Any], Outcomes], Errors]
+
+
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that the loop would have waited."""
+    waited: list[float] = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    return waited
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(4) as pool:
+        yield pool
+
+
+def work_off(work: Work, count: int = 100, size: int = 10) -> Outcomes:
+    outcomes: Outcomes = {}
+    main.work_off(range(count), outcomes, work, size, Patience())
+    return outcomes
+
+
+def answer(batch: list[Any], outcomes: Outcomes) -> Errors:
+    outcomes.update((item, "done") for item in batch)
+    return {}
+
+
+class Log:
+    """Work that notes its batches, and fails those that contain `bad`."""
+
+    def __init__(self, bad: int, error: OutsideError, whole_batch: bool) -> None:
+        self.bad, self.error, self.whole_batch = bad, error, whole_batch
+        self.batches: list[list[int]] = []
+
+    def __call__(self, batch: list[Any], outcomes: Outcomes) -> Errors:
+        self.batches.append(list(batch))
+        if self.bad in batch and self.whole_batch:
+            raise self.error
+        answer([item for item in batch if item != self.bad], outcomes)
+        return {self.bad: self.error} if self.bad in batch else {}
+
+
+def test_every_item_gets_an_outcome_in_batches() -> None:
+    log = Log(-1, LOST, False)
+    assert work_off(log, 25) == dict.fromkeys(range(25), "done")
+    assert [len(batch) for batch in log.batches] == [10, 10, 5]
+
+
+@pytest.mark.parametrize("error", [LOST, DENIED], ids=["lost", "denied"])
+def test_item_whose_call_fails_goes_to_the_end_and_fails_after_the_sixth_time(error: OutsideError) -> None:
+    log = Log(3, error, False)
+    outcomes = work_off(log)
+    assert outcomes.pop(3) is error
+    assert set(outcomes.values()) == {"done"}
+    assert sum(3 in batch for batch in log.batches) == 6
+    assert 3 in log.batches[0]
+    assert 3 not in log.batches[1]
+
+
+@pytest.mark.parametrize("error", [LOST, DENIED, OutsideError("no", "Strange")], ids=["lost", "denied", "refused"])
+def test_item_that_fails_its_whole_batch_is_found_and_holds_up_nobody(error: OutsideError) -> None:
+    log = Log(500, error, True)
+    outcomes = work_off(log, 1000, 99)
+    assert outcomes.pop(500) is error
+    assert len(outcomes) == 999
+    assert len(log.batches) < 80
+
+
+def test_batch_after_a_failed_one_is_a_quarter_and_full_again_after_the_next_outcome() -> None:
+    log = Log(5, LOST, True)
+    work_off(log, 200, 64)
+    assert [len(batch) for batch in log.batches[:4]] == [64, 16, 4, 64]
+
+
+def test_throttled_call_for_a_whole_batch_blames_nobody_and_keeps_its_size(pauses: list[float]) -> None:
+    sizes: list[int] = []
+
+    def work(batch: list[Any], outcomes: Outcomes) -> Errors:
+        sizes.append(len(batch))
+        if len(sizes) < 10:
+            raise THROTTLED
+        return answer(batch, outcomes)
+
+    assert set(work_off(work, 10).values()) == {"done"}
+    assert sizes == [10] * 10
+    assert pauses == [17.0] * 9
+
+
+NO_HOPE: dict[str, tuple[list[OutsideError], int]] = {
+    "lost": ([LOST], 8),
+    "throttled": ([THROTTLED], 15),
+    "denied": ([DENIED], 8),
+    "neither answers nor errors": ([], 8),
+    "five minutes without an answer": ([LostError("hangs", seconds=400.0)] * 2, 2),
+}
+
+
+@pytest.mark.parametrize(("errors", "rounds"), NO_HOPE.values(), ids=NO_HOPE)
+def test_there_is_no_hope_after_so_many_rounds_without_an_answer(errors: list[OutsideError], rounds: int) -> None:
+    patience = Patience()
+    for _ in range(rounds - 1):
+        patience.wait(False, errors)
+    with pytest.raises(OutsideError):
+        patience.wait(False, errors)
+
+
+def test_an_answer_starts_both_counts_again_and_only_throttling_waits_then(pauses: list[float]) -> None:
+    patience = Patience()
+    for _ in range(20):
+        for error in (LOST, THROTTLED):
+            patience.wait(False, [error])
+        del pauses[:]
+        patience.wait(True, [LOST])
+        assert pauses == []
+        patience.wait(True, [LOST, THROTTLED])
+        assert pauses == [17.0]
+
+
+def test_throttled_rounds_do_not_count_as_lost_ones() -> None:
+    patience = Patience()
+    for error in [LOST] * 7 + [THROTTLED] * 14:
+        patience.wait(False, [error])
+    with pytest.raises(LostError):
+        patience.wait(False, [LOST])
+
+
+def test_pause_of_lost_rounds_doubles_with_jitter_up_to_five_seconds(pauses: list[float]) -> None:
+    for _ in range(100):
+        patience = Patience(rounds=9)
+        for _ in range(8):
+            patience.wait(False, [LOST])
+    for number, most in enumerate([0.5, 1, 2, 4, 5, 5, 5, 5]):
+        assert most / 2 <= min(pauses[number::8]) < max(pauses[number::8]) <= most
+
+
+EARLY = {"throttled": THROTTLED, "more lost than answered": LOST}
+
+
+@pytest.mark.parametrize("error", EARLY.values(), ids=EARLY)
+def test_round_ends_early_if_the_others_would_meet_the_same(pool: ThreadPoolExecutor, error: OutsideError) -> None:
+    def fail(item: int) -> str:
+        time.monotonic()
+        raise error
+
+    outcomes: Outcomes = {}
+    errors = main.try_each(fail, pool, list(range(1000)), outcomes)
+    assert 1 <= len(errors) <= 4
+    assert outcomes == {}
+
+
+def test_there_is_no_hope_if_several_calls_were_all_denied(pool: ThreadPoolExecutor) -> None:
+    made: list[int] = []
+    all_under_way = threading.Barrier(4)
+
+    def call(item: int) -> str:
+        made.append(item)
+        all_under_way.wait(5)
+        raise DENIED
+
+    def work(batch: list[Any], outcomes: Outcomes) -> Errors:
+        outcomes[batch.pop()] = "gone already"
+        return main.try_each(call, pool, batch, outcomes)
+
+    with pytest.raises(DeniedError):
+        work_off(work, 1000, 99)
+    assert len(made) == 4
+
+
+def test_refused_item_has_its_outcome_at_once_and_a_late_one_has_none(pool: ThreadPoolExecutor) -> None:
+    refusal = OutsideError("used", "ImageUsingByInstance")
+
+    def call(item: int) -> str | None:
+        if item == 1:
+            raise refusal
+        return None if item == 2 else "done"
+
+    outcomes: Outcomes = {}
+    assert main.try_each(call, pool, [0, 1, 2], outcomes) == {}
+    assert outcomes == {0: "done", 1: refusal}
+
+
+@pytest.mark.parametrize(("error", "calls"), [(DENIED, 1), (OutsideError("no"), 1), (LOST, 6)], ids=str)
+def test_single_call_is_repeated_only_if_its_answer_was_lost(error: OutsideError, calls: int) -> None:
+    made: list[int] = []
+
+    def call() -> int:
+        made.append(1)
+        raise error
+
+    with pytest.raises(type(error)):
+        main.insist(call)
+    assert len(made) == calls
+
+
+@pytest.mark.parametrize(("age", "fresh"), [(0, True), (59, True), (61, False), (-5, False)])
+def test_look_is_fresh_for_a_minute_and_not_if_the_clock_was_set_back(age: float, fresh: bool) -> None:
+    assert main.Look({}, time.time() - age).is_fresh() == fresh
