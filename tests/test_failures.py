@@ -16,7 +16,7 @@ from harness import (
     assert_record_is_true,
     recorded,
 )
-from world import World, ecs_host, image_id, meta_url
+from world import EcsImage, World, ecs_host, image_id, meta_url
 
 REGION, OTHER_REGION = REGIONS
 WORKERS = 4
@@ -208,3 +208,20 @@ def test_exception_that_nothing_expects_fails_its_region_only(world: World, prun
     assert run.status == 1
     assert regions_left(world) == {REGION}
     assert_next_run_finishes(prune)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_deletion_that_no_look_confirms_is_not_on_record(world: World, prune: Prune, count: int) -> None:
+    """DeleteImage answers 200 without effect, and after that no look is answered."""
+    images = [world.add_build(f"410.84.20220601000{n}-0", ["eu-west-1"])[0] for n in range(count)]
+    world.add_image(EcsImage("m-server", "eu-west-1", "", "not listed", name="my-server"))
+    prune.faults.ecs = [
+        EcsFault("DeleteImage", "eu-west-1", answer=Answer(200, {"RequestId": "1"})),
+        EcsFault("DescribeImages", "eu-west-1", calls=range(3, 10_000), answer=UNAVAILABLE),
+    ]
+    prune.clock_speed = 100
+    run = prune()
+    assert run.status == 1
+    assert all(image.listed for image in images)
+    assert_record_is_true(run)
+    assert run.line("ERROR", "eu-west-1", images[0].id)
