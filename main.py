@@ -983,9 +983,9 @@ def reason_to_keep(image: Image, seen: Seen, release: Release) -> str:
     What the lists and the record say of an image is checked against its name, which says which build uploaded it:
     every upload and every copy is named BUILDNAME-BUILDID (coreos-assembler's src/cosalib/aliyun.py).
     """
-    named = BUILD_ID.search(seen.name)
-    build = named[0] if named else ""
-    if image.id in release.images or build in release.bootimages:
+    named = [match[0] for match in BUILD_ID.finditer(seen.name)]
+    build = named[0] if len(named) == 1 else ""
+    if image.id in release.images or release.bootimages.intersection(named):
         return BOOTIMAGE
     if not seen.own:
         return "not the account's own"
@@ -1264,6 +1264,8 @@ def call_in_regions(function: Callable[[Region], None], regions: Iterable[Region
 
 def check_account(regions: Sequence[Region]) -> None:
     """Find the witness of each region; refuse if there is none at all: the credentials are those of another account."""
+    if not regions:
+        raise Refusal("all regions in which rhcos.json names images are closed: nothing of this release is left")
     progress.begin("regions checked", len(regions))
     for region in call_in_regions(Region.find_witness, regions):
         error = region.error

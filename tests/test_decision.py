@@ -37,6 +37,8 @@ KEPT = {
     "a longer build ID": (IMAGE, named(f"rhcos-{BUILD}1"), "builds.json"),
     "a build ID behind another number": (IMAGE, named(f"rhcos-1{BUILD}"), "builds.json"),
     "no build ID": (IMAGE, named("rhcos"), "builds.json"),
+    "two build IDs": (IMAGE, named(f"rhcos-{BUILD}-{OTHER_BUILD}"), "builds.json"),
+    "a bootimage behind another build": (IMAGE, named(f"rhcos-{BUILD}-was-{BOOTIMAGE}"), main.BOOTIMAGE),
     "no name": (IMAGE, named(""), "builds.json"),
 }
 

@@ -1,99 +1,136 @@
-"""What a person reads: progress, the summary, the lines of a debug run."""
+"""What a person reads: lines, the status line of a terminal, progress, the summary, a debug run; and the README."""
 
+from __future__ import annotations
+
+import io
+import logging
 import re
+import sys
+import time
 
+import pytest
 from faults import Refused
-from harness import BOOTIMAGE, OLD_BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune
-from world import KEY_ID, SECRET, World, days_ago, image_id
+from harness import MAIN, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, in_shell
+from world import GITHUB_TOKEN, KEY_ID, SECRET, World, image_id
+
+import main
+
+IMAGE, FAILING = image_id(PUBLIC_BUILD, REGIONS[0]), image_id(PRIVATE_BUILD, REGIONS[0])
+TERMINAL = [sys.executable, "-c", "import os, pty, sys; sys.exit(os.WEXITSTATUS(pty.spawn(sys.argv[1:])))"]
+README = (MAIN.parent / "README.md").read_text()
 
 
-def test_log_file_has_times_with_time_zone_and_no_control_characters(prune: Prune) -> None:
-    log = prune("--debug", "4.10").log
-    for line in log.splitlines():
-        assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} [A-Z]+ ", line)
-    assert not re.search(r"[^\x20-\x7e\n]", log)
+def test_pipe_gets_every_line_that_the_log_gets_from_the_first_to_the_last(prune: Prune) -> None:
+    run = prune()
+    assert run.line(REGIONS[0], IMAGE, PUBLIC_BUILD, "deleted")
+    log = [re.sub(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} [A-Z]+ ", "", line) for line in run.log.splitlines()]
+    lines = [line[8:] for line in run.output.splitlines()]
+    assert sorted(lines) == sorted(log)
+    assert re.match(r"run of release 4.10; .*deleted_images.json.*aliyun_pruner.log", lines[0])
+    assert re.match(r"ended with status 0 after 0:\d\d:\d\d", lines[-1])
 
 
-def test_debug_adds_each_outside_call_with_its_outcome_and_duration(prune: Prune) -> None:
-    failing = image_id(PUBLIC_BUILD, "us-east-1")
-    prune.faults.refusals["DeleteImage", failing] = Refused(403, "ImageUsingByInstance")
-    run = prune("--debug", "4.10")
-    debug = [line for line in run.output.splitlines() if line.startswith("DEBUG")]
-    assert sum(" in 0." in line for line in debug) == len(run.sandbox.calls)
-    assert run.line("DEBUG", "us-east-1 DeleteImage", "ImageUsingByInstance", " s")
-    assert run.line("DEBUG", "builds.json: 200 in ")
+@pytest.mark.parametrize("interrupted", [False, True], ids=["to the end", "interrupted"])
+def test_terminal_gets_a_status_line_that_fits_and_is_cleared_and_no_image(prune: Prune, interrupted: bool) -> None:
+    prune.faults.latency["ecs"] = 10 if interrupted else 0.3
+    timeout = ["timeout", "--foreground", "--preserve-status", "-s", "INT", "3"] if interrupted else []
+    run = prune(prefix=[*TERMINAL, *timeout], env={"COLUMNS": "80"})
+    assert run.status == (130 if interrupted else 0)
+    assert IMAGE not in run.output and interrupted == (IMAGE not in run.log)
+    cleared = re.findall(r"([^\n]*)(?=\n\x1b\[K)", run.output)
+    assert any(re.search(r"regions checked \d/2" if interrupted else r"images \d/8", line) for line in cleared)
+    assert all(len(line.replace("\x1b[K", "")) < 78 for line in cleared)
+    left = re.sub(r"[^\n]*\n\x1b\[K", "", run.output).splitlines()
+    assert [line for line in left if not re.match(r"(INFO|WARNING|ERROR) ", line)] == []
 
 
-def test_line_of_a_deleted_image_names_its_snapshots(world: World, prune: Prune) -> None:
-    image = world.images_of(PRIVATE_BUILD)[0]
-    assert prune().line(image.id, "leaves snapshot").endswith(image.snapshots[0])
+def test_status_line_is_rewritten_in_place_and_cut_to_the_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    terminal = main.Terminal(stream := io.StringIO())
+    terminal.show("x" * 50)
+    terminal.emit(logging.makeLogRecord({"msg": "line"}))
+    terminal.show("")
+    assert stream.getvalue() == f"{'x' * 17}\r\x1b[Kline\n{'x' * 17}\r\x1b[K"
 
 
-def test_first_line_says_what_begins_and_the_last_what_ended(prune: Prune) -> None:
-    for args, what in ((["4.10"], "run"), (["--dry-run", "4.10"], "dry run")):
-        lines = prune(*args).output.splitlines()
-        paths = [prune.folder / name for name in ("deleted_images.json", "aliyun_pruner.log")]
-        assert lines[0] == f"INFO    {what} of release 4.10; record: {paths[0]}, log: {paths[1]}"
-        assert re.fullmatch(r"INFO    ended with status 0 after 0:00:\d\d", lines[-1])
-
-
-def numbers(line: str) -> list[int]:
-    return [int(number.replace(",", "")) for number in re.findall(r"(?<![\w-])[0-9][0-9,]*(?![\w-])", line)]
+def test_dry_run_names_each_change_and_changes_nothing(world: World, prune: Prune) -> None:
+    run = prune("--delete-snapshots", "--dry-run", "4.10")
+    assert run.status == 0
+    for image in world.images.values():
+        line = run.line(image.id, "would be tagged", f"bootimage={str(image.kind == 'bootimage').lower()}")
+        assert ("made private" in line, "deleted" in line) == (image.build == PUBLIC_BUILD, image.kind != "bootimage")
+    assert run.line(IMAGE.replace("m-", "s-"), "would be deleted")
+    assert {call.what for call in run.calls("ecs")} == {"DescribeImages", "DescribeSnapshots"}
+    assert [path.name for path in prune.folder.iterdir()] == ["aliyun_pruner.log"]
 
 
 def test_figures_of_the_summary_add_up(world: World, prune: Prune) -> None:
-    pinned = world.images_of(PRIVATE_BUILD)[0]
-    pinned.kind, pinned.tags = "pinned", {"bootimage": "true"}
-    world.add_build(days_ago(5), REGIONS, "young build")
-    gone = world.add_build("410.84.202206090000-0", ["us-east-1"])[0]
-    missing = world.images_of(BOOTIMAGE)[0]
-    del world.images[gone.id], world.images[missing.id]
-    prune.write_record({"410.84.202206021115-0": []})
-    prune.faults.refusals["DeleteImage", image_id(PUBLIC_BUILD, "us-east-1")] = Refused(403, "ImageUsingByInstance")
+    world.add_build("410.84.202206070000-0", REGIONS, "pinned", tags={"bootimage": "true"})
+    for image in world.add_build("410.84.202206090000-0", REGIONS):
+        del world.images[image.id]
+    prune.faults.refusals["DeleteImage", FAILING] = Refused(403, "OperationDenied")
     run = prune()
     assert run.status == 1
-    assert numbers(run.line("INFO", "total")) == [2, 1, 1, 1]  # deleted, gone, kept, failed
-    rows = [numbers(run.line("INFO", f"{region}  ")) for region in REGIONS]
-    assert [sum(column) for column in zip(*rows)] == [2, 1, 1, 1]
-    assert numbers(run.line("images deleted"))[0] == 2
-    assert numbers(run.line("images already gone"))[0] == 2
-    assert numbers(run.line("images kept"))[:3] == [4, 3, 1]
-    assert numbers(run.line("images failed"))[:2] == [1, 1]
-    assert numbers(run.line("snapshots left"))[0] == 2
-    assert numbers(run.line("builds: "))[:4] == [7, 3, 2, 1]
-    assert run.line("bootimage", OLD_BOOTIMAGE, "2 regions")
-    assert run.line("bootimage", BOOTIMAGE, "1 regions")
-    assert run.line("WARNING", missing.id, "not in the account")
+    table = re.findall(rf"({'|'.join(REGIONS)}|total) +(\d+) +(\d+) +(\d+) +(\d+)\n", run.output)
+    assert sorted(table) == [("cn-hangzhou", *"2110"), ("total", *"3221"), ("us-east-1", *"1111")]
+    totals = dict(re.findall(r"INFO    images ([a-z ]+): (\d+)", run.output))
+    assert totals == {"deleted": "3", "already gone": "2", "kept": "6", "failed": "1"}
+    assert run.line("ERROR", FAILING, "OperationDenied") and run.line("snapshots left", "3")
 
 
-def test_second_run_says_nothing_about_regions_where_there_is_nothing_to_do(prune: Prune) -> None:
-    assert "us-east-1" in prune().output
-    output = prune().output
-    assert "us-east-1" not in output
-    assert "images deleted: 0" in output
+def test_debug_run_has_each_call_and_secrets_are_in_no_output(prune: Prune) -> None:
+    message = f"{KEY_ID} {SECRET} {GITHUB_TOKEN} /?Signature=c2lnbmF0dXJl%3D&Action=DeleteImage"
+    prune.faults.refusals["DeleteImage", FAILING] = Refused(403, "OperationDenied", message)
+    prune.faults.lost_after, prune.faults.seed, prune.clock_speed = 0.3, 1, 20
+    run = prune("--debug", "4.10", env={"DEBUG": "sdk"})  # It checks that there is no secret.
+    assert len(re.findall(r"DEBUG.* in \d+\.\d+ s\n", run.output)) == len(run.sandbox.calls)
+    assert run.line("ERROR", "<ALIYUN_ACCESS_KEY_ID>") and "c2ln" not in run.output
 
 
-def test_progress_is_logged_every_30_seconds_with_the_regions_that_are_throttled(prune: Prune) -> None:
-    prune.faults.calls_a_minute = 1
-    prune.clock_speed = 60
+REDACTED = {
+    f"key {SECRET}!": "key <ALIYUN_ACCESS_KEY_SECRET>!",
+    "?Signature=a%2Fb%3D&Action=x": "?Signature=<redacted>&Action=x",
+    "http://deployer:p@sswort@proxy:3128/": "http://<HTTPS_PROXY>:p@<HTTPS_PROXY>@proxy:3128/",
+    f"a\n1 INFO\x1b[2J\u202e{'x' * 270}{SECRET}": rf"a 1 INFO\x1b[2J\u202e{'x' * 270}<A...",
+}
+
+
+def test_foreign_text_is_one_line_without_secrets_and_control_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALIYUN_ACCESS_KEY_SECRET", f" {SECRET} ")
+    monkeypatch.setenv("HTTPS_PROXY", "http://deployer:p@sswort@proxy:3128/")
+    for text, expected in REDACTED.items():
+        formatted = main.RedactingFormatter().format(logging.makeLogRecord({"msg": text}))
+        assert SECRET not in formatted and "sswort" not in formatted
+        assert main.one_line(text)[:280] == expected[:280] and SECRET[:3] not in main.one_line(text)
+
+
+SHELLS = {"closed": '"$@" >&-', "closed by its reader": '"$@" | true', "full": '"$@" >/dev/full'}
+SHELLS["ascii"] = 'LC_ALL=C PYTHONIOENCODING=ascii exec "$@" --filename ré.json'
+
+
+@pytest.mark.parametrize("script", SHELLS.values(), ids=SHELLS)
+def test_run_is_completed_whatever_becomes_of_its_output(world: World, prune: Prune, script: str) -> None:
+    run = prune(prefix=in_shell(script))
+    assert (run.status, world.listed("to be pruned")) == (0, [])
+    assert "status 0" in run.log.splitlines()[-1]
+
+
+def test_progress_is_logged_every_30_seconds_where_there_is_no_terminal(prune: Prune) -> None:
+    prune.faults.latency, prune.clock_speed = {"store": 0.8}, 60
     run = prune()
-    assert run.status == 0
-    waiting = [line for line in run.output.splitlines() if "throttled until" in line]
-    assert any(
-        re.search(r"images \d+/8, failed 0, [12] regions throttled until \d\d:\d\d:\d\d", line) for line in waiting
-    )
-    assert "\x1b" not in run.output
+    assert "INFO    builds.json 0/5" in run.output and "INFO builds 0/5" in run.log
 
 
-def test_no_secret_is_in_the_lines_of_a_debug_run(prune: Prune) -> None:
-    """prune looks for them in every output, and for signatures; DEBUG=sdk makes the SDK print its requests."""
-    prune.faults.refusals["DeleteImage", ""] = Refused(403, "Strange", f"{KEY_ID} and {SECRET} are quoted")
-    run = prune("--debug", "4.10", env={"DEBUG": "sdk"})
-    assert run.line("ERROR", "us-east-1", "<ALIYUN_ACCESS_KEY_ID>")
+def test_progress_counts_what_is_done_and_failed_and_the_regions_that_are_throttled() -> None:
+    progress = main.Progress()
+    progress.begin("images", 1234, {1: "done", 2: main.OutsideError("failed")}, {3: "done"})
+    assert str(progress) == "images 3/1,234, failed 1"
+    progress.throttled = {"us-east-1": time.time() + 30, "cn-beijing": time.time() - 1}
+    assert re.search(r"1 region.* throttled until \d\d:\d\d:\d\d$", str(progress))
 
 
-def test_control_characters_of_a_service_reach_neither_log_nor_terminal(prune: Prune) -> None:
-    prune.faults.refusals["DeleteImage", ""] = Refused(403, "Strange\x1b[2J", "two\nlines\x07")
-    run = prune()
-    assert run.status == 1
-    assert not re.search(r"[^\x20-\x7e\n]", run.output + run.log)
+def test_readme_has_the_usage_and_the_test_command_that_ci_runs(prune: Prune) -> None:
+    output = prune("--help", env={"COLUMNS": "100", "NO_COLOR": "1"}).output
+    assert f"```text\n{output.replace('optional arguments:', 'options:')}```" in README  # the heading of Python 3.9
+    assert [line[-15:] for line in README.splitlines() if "pytest" in line] == ["-m pytest tests"]
+    assert "grep -m 1 'pytest' README.md" in (MAIN.parent / ".ci" / "run").read_text()
