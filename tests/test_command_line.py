@@ -1,7 +1,6 @@
 """Arguments, files and exit statuses."""
 
 import json
-from pathlib import Path
 
 import pytest
 from harness import BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, recorded
@@ -84,15 +83,3 @@ def test_debug_adds_lines(prune: Prune) -> None:
     assert run.status == 0
     assert "DEBUG" in run.output
     assert "DEBUG" in run.log
-
-
-def test_record_keeps_its_mode_and_stays_a_link(prune: Prune) -> None:
-    target = prune.folder / "elsewhere.json"
-    target.write_text("{}")
-    target.chmod(0o640)
-    (prune.folder / "deleted_images.json").symlink_to(target)
-    run = prune()
-    assert run.status == 0
-    assert Path(prune.folder / "deleted_images.json").is_symlink()
-    assert target.stat().st_mode & 0o777 == 0o640
-    assert PUBLIC_BUILD in json.loads(target.read_text())

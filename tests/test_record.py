@@ -103,6 +103,7 @@ def test_link_stays_a_link_and_the_mode_is_kept(prune: Prune) -> None:
     target.chmod(0o640)
     (prune.folder / "deleted_images.json").symlink_to(target)
     run = prune()
+    assert run.status == 0
     assert (prune.folder / "deleted_images.json").is_symlink()
     assert target.stat().st_mode & 0o777 == 0o640
     assert PUBLIC_BUILD in json.loads(target.read_text())

@@ -112,10 +112,6 @@ def ecs_host(region: str) -> str:
     return f"ecs.{region}.aliyuncs.com"
 
 
-def ecs_url(region: str) -> str:
-    return f"https://{ecs_host(region)}/"
-
-
 @dataclass
 class EcsImage:
     """An image in the cloud. `kind` says what a test expects: "bootimage", "to be pruned", or why it is kept.
