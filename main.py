@@ -56,7 +56,7 @@ import uuid
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from enum import Enum
 from functools import partial
@@ -211,11 +211,16 @@ class Look(NamedTuple):
     """An answer about images or snapshots: those that are there, by ID, and when it was asked for."""
 
     seen: dict[str, Seen]
-    at: float  # seconds since the epoch, a clock that goes on while the machine sleeps
+    at: tuple[float, float]
 
     def is_fresh(self) -> bool:
         """Whether a change may rest on it."""
-        return 0 <= time.time() - self.at <= LOOK_SECONDS
+        return all(0 <= now - then <= LOOK_SECONDS for now, then in zip(read_clocks(), self.at))
+
+
+def read_clocks() -> tuple[float, float]:
+    """Seconds by a clock that goes on while the machine sleeps, and by one that nobody can set."""
+    return time.time(), time.monotonic()
 
 
 class Release(NamedTuple):
@@ -296,7 +301,7 @@ class Progress:
         waiting = [until for until in list(self.throttled.values()) if until > time.time()]
         if waiting:
             until = datetime.fromtimestamp(max(waiting)).strftime("%H:%M:%S")
-            line += f", {len(waiting)} regions throttled until {until}"
+            line += f", regions throttled {len(waiting)}, until {until}"
         return line
 
 
@@ -308,10 +313,10 @@ class Patience:
     """Waits between the rounds of a loop, and knows when there is no hope.
 
     Only an answer is progress, and with progress only throttling makes it wait. A refusal is tried again at once.
+    All loops over a region share one, so that an outage is not waited for again in each.
     """
 
     region: str = ""
-    workers: int = REGION_WORKERS
     rounds: int = LOST_ROUNDS
     longest_pause: float = LONGEST_PAUSE
     silence: str = f"no answer was younger than {LOOK_SECONDS} seconds"  # of a round without answers and errors
@@ -319,10 +324,11 @@ class Patience:
     throttled_rounds: int = 0
     unanswered: float = 0.0  # seconds of waiting for answers that did not come
 
-    def wait(self, answered: bool, errors: Sequence[OutsideError]) -> None:
-        """Wait for as long as the errors of a round ask for; raises the last one if there is no hope."""
+    def wait(self, answered: bool, errors: Sequence[OutsideError], seconds: float) -> None:
+        """Wait for as long as the errors of a round of so many seconds ask for; raises the last one if all is lost."""
         errors = errors or [LostError(self.silence)]
-        self.unanswered += sum(error.seconds for error in errors if isinstance(error, LostError)) / self.workers
+        lost = [error.seconds for error in errors if isinstance(error, LostError)]
+        self.unanswered += min(sum(lost), seconds)  # Calls may have waited side by side.
         throttled = max((error.seconds for error in errors if isinstance(error, ThrottledError)), default=0.0)
         if answered:
             self.lost_rounds = self.throttled_rounds = 0
@@ -330,14 +336,13 @@ class Patience:
             self.throttled_rounds += 1
         else:
             self.lost_rounds += 1
-        denied = self.workers == 1 and isinstance(errors[0], DeniedError)
         spent = self.lost_rounds >= self.rounds or self.throttled_rounds >= THROTTLED_ROUNDS
-        if denied or spent or self.unanswered >= UNANSWERED_SECONDS:
+        if spent or (lost and self.unanswered >= UNANSWERED_SECONDS):
             raise errors[-1]
         if throttled:
             progress.throttled.update({self.region: time.time() + throttled} if self.region else {})
             time.sleep(throttled)
-        elif not answered and any(isinstance(error, LostError) for error in errors):
+        elif lost and not answered:
             time.sleep(min(self.longest_pause, 0.25 * 2**self.lost_rounds) * random.uniform(0.5, 1))
 
 
@@ -351,38 +356,39 @@ def work_off(
     """Work in batches until each item has an outcome, which is an error if the item failed.
 
     `work` adds outcomes, and returns the errors of items that may succeed later. If it raises an error, that was of a
-    call for the whole batch, and nobody is to blame yet: the next batch is a quarter of it. Raises the last error if
-    there is no hope for the rest.
+    call for the whole batch, and nobody is to blame yet: the next batch is a quarter of it, and a batch with an answer
+    is followed by one of four times its size. Raises the last error if there is no hope for the rest.
     """
     queue = deque(items)
     failures: Counter[Any] = Counter()
     most = size
+    patience.lost_rounds = 0
     while queue:
         batch = [queue.popleft() for _ in range(min(most, len(queue)))]
-        known = len(outcomes)
+        known, started = len(outcomes), time.monotonic()
         try:
             errors = work(batch, outcomes)
-            seen = list(errors.values())
-            most = size if len(outcomes) > known else most
+            seen, answered = list(errors.values()), len(outcomes) > known
+            most = min(4 * most, size) if answered else most
         except AllDeniedError:
             raise
         except OutsideError as error:
-            errors, seen = ({batch[0]: error} if len(batch) == 1 else {}), [error]
+            errors, seen, answered = ({batch[0]: error} if len(batch) == 1 else {}), [error], False
             most = most if isinstance(error, ThrottledError) else max(1, len(batch) // 4)
-        answered = len(outcomes) > known
         failures.update(item for item, error in errors.items() if not isinstance(error, ThrottledError))
         outcomes.update((item, error) for item, error in errors.items() if failures[item] >= MOST_FAILURES)
         left = [item for item in batch if item not in outcomes]
         queue.extendleft(item for item in reversed(left) if item not in errors)
         queue.extend(item for item in left if item in errors)
         if queue:
-            patience.wait(answered, seen)
+            patience.wait(answered, seen, time.monotonic() - started)
 
 
 def try_each(function: Callable[[Any], Any], pool: ThreadPoolExecutor, items: list[Any], outcomes: Outcomes) -> Errors:
     """Call function with items side by side, for `work_off`; an item for which it returns None gets no outcome.
 
     Ends early when the others would meet the same: at a throttled or denied call, or if more were lost than answered.
+    Raises the error if none was answered, and all were throttled, or several denied.
     """
     errors: Errors = {}
     known = len(outcomes)
@@ -408,16 +414,33 @@ def try_each(function: Callable[[Any], Any], pool: ThreadPoolExecutor, items: li
 
     for future in as_completed([pool.submit(attempt, item) for item in items]):
         future.result()
-    denied = [error for error in errors.values() if isinstance(error, DeniedError)]
-    if len(outcomes) == known and len(errors) == len(denied) > 1:
-        raise AllDeniedError(str(denied[0]), denied[0].code)
+    if len(outcomes) == known:
+        raise_if_alike(list(errors.values()))
     return errors
 
 
-def insist(call: Callable[[], Value], region: str = "") -> Value:
+def raise_if_alike(errors: Sequence[OutsideError]) -> None:
+    """Raise the first error if all calls were throttled, or several were denied."""
+    if errors and all(isinstance(error, ThrottledError) for error in errors):
+        raise errors[0]
+    if len(errors) > 1 and all(isinstance(error, DeniedError) for error in errors):
+        raise AllDeniedError(str(errors[0]), errors[0].code)
+
+
+def insist(call: Callable[[], Value], patience: Patience) -> Value:
     """Call until there is an answer. Raises the error of a refusal, or of lost answers when there is no hope."""
+
+    def work(_: object, outcomes: Outcomes) -> Errors:
+        try:
+            outcomes[call] = call()
+        except (LostError, ThrottledError):
+            raise
+        except OutsideError as error:
+            outcomes[call] = error
+        return {}
+
     outcomes: Outcomes = {}
-    work_off([call], outcomes, partial(try_each, lambda call: call(), ThreadPoolExecutor(1)), 1, Patience(region, 1))
+    work_off([call], outcomes, work, 1, patience)
     if isinstance(outcomes[call], OutsideError):
         raise outcomes[call]
     return cast(Value, outcomes[call])
@@ -643,6 +666,7 @@ class Ecs:
 
     def __init__(self, region: str, environment: Environment) -> None:
         self.region = region
+        self.patience = Patience(region)
         # Every region has an endpoint of this name; the SDK would ask another service for those that it does not know.
         self.host = f"ecs.{region}.aliyuncs.com"
         self.ca = environment.ecs_ca
@@ -670,7 +694,7 @@ class Ecs:
         """All pages of a listing, each asked for again until it comes, and until one has less than a page of news."""
         listed: dict[str, Seen] = {}
         for page in itertools.count(1):
-            found = insist(partial(self.list_page, request_type, page, **filters), self.region).seen
+            found = insist(partial(self.list_page, request_type, page, **filters), self.patience).seen
             new = found.keys() - listed.keys()
             listed.update(found)
             if len(new) < DESCRIBE_LIMIT:
@@ -679,7 +703,7 @@ class Ecs:
 
     def list_page(self, request_type: type[Any], page: int = 1, **filters: Any) -> Look:
         """A page of a listing. One that does not hold what its TotalCount promises is a lost answer."""
-        at = time.time()
+        at = read_clocks()
         answer = self.call(request_type, PageSize=DESCRIBE_LIMIT, PageNumber=page, **filters)
         kind = "Image" if request_type is DescribeImagesRequest else "Snapshot"
         try:
@@ -767,9 +791,8 @@ def fetch_all(fetch: Callable[[Any], Any], items: Collection[Any], what: str) ->
     outcomes: Outcomes = {}
     progress.begin(what, len(items), outcomes)
     pool = ThreadPoolExecutor(WEB_WORKERS)
-    patience = Patience(workers=WEB_WORKERS)
     try:
-        work_off(items, outcomes, partial(try_each, fetch, pool), len(items), patience)
+        work_off(items, outcomes, partial(try_each, fetch, pool), len(items), Patience())
     except OutsideError as error:
         outcomes.update({item: error for item in items if item not in outcomes})
     finally:
@@ -790,7 +813,7 @@ def list_commits(web: Web, release: str) -> list[str]:
     page: list[str] = []
     for number in itertools.count(1):
         try:
-            answer = insist(partial(web.get_json, f"{url}&page={number}", missing))
+            answer = insist(partial(web.get_json, f"{url}&page={number}", missing), Patience())
             page = [COMMIT.fullmatch(commit["sha"])[0] for commit in as_list(answer)]  # type: ignore[index]
         except (OutsideError, KeyError, TypeError) as error:
             raise Refusal(f"GitHub did not list the commits ({error}): try again later") from None
@@ -954,7 +977,7 @@ def find_uploads(
 
     outcomes = fetch_all(fetch, to_read, "builds")
     unread = {build: outcome for build, outcome in outcomes.items() if isinstance(outcome, OutsideError)}
-    log_failures("builds that could not be read", unread)
+    log_failures(unread)
     return {build: outcomes[build] for build in to_read if build not in unread}, unread
 
 
@@ -1025,7 +1048,7 @@ class Region:
     def find_witness(self) -> None:
         """Make one of the bootimages the witness; raises OutsideError if none is listed as the account's own."""
         ids = [image.id for image in self.bootimages[:DESCRIBE_LIMIT]]
-        self.seen = insist(lambda: self.ecs.look(ids), self.name).seen
+        self.seen = insist(lambda: self.ecs.look(ids), self.ecs.patience).seen
         self.witness = next((id for id in ids if id in self.seen and self.seen[id].own), "")
         if not self.witness:
             reason = f"none of the {len(ids)} bootimages there is listed as the account's own"
@@ -1060,9 +1083,13 @@ class Region:
             self.sweep_snapshots()
 
     def step(self, items: Sequence[Image], work: Callable[[list[Any], Outcomes], Errors]) -> None:
-        """Work off images or snapshots; if there is no hope for the rest, they fail."""
+        """Work off images or snapshots; if there is no hope for the rest, they fail.
+
+        They come in random order: if the first ones can never be changed, that must not end every run.
+        """
+        items = random.sample(items, len(items))
         try:
-            work_off(items, self.outcomes, work, DESCRIBE_LIMIT - 1, Patience(self.name))
+            work_off(items, self.outcomes, work, DESCRIBE_LIMIT - 1, self.ecs.patience)
         except OutsideError as error:
             self.outcomes.update({item: error for item in items if item not in self.outcomes})
 
@@ -1182,8 +1209,8 @@ class Region:
         """Look again until no deleted image is listed any more, or none has left the listing for five minutes."""
         deleted = {} if self.args.dry_run else self.deleted_images()
         gone: Outcomes = {}
-        silence = "still listed five minutes after the deletion"
-        patience = Patience(self.name, 1, CONFIRM_ROUNDS, LONGEST_CONFIRM_PAUSE, silence)
+        patience = replace(self.ecs.patience, rounds=CONFIRM_ROUNDS, longest_pause=LONGEST_CONFIRM_PAUSE)
+        patience.silence = "still listed five minutes after the deletion"
         try:
             work_off(deleted, gone, self.confirm_batch, DESCRIBE_LIMIT - 1, patience)
         except OutsideError as error:
@@ -1200,7 +1227,7 @@ class Region:
         behind = [Snapshot(self.name, id) for seen in self.deleted_images().values() for id in seen.snapshots]
         try:
             # An empty list is believed only if there is permission to look.
-            insist(partial(self.look_at_snapshots, []), self.name)
+            insist(partial(self.look_at_snapshots, []), self.ecs.patience)
             marked = self.ecs.marked_snapshots(self.release.name)
         except OutsideError as error:
             self.outcomes.update(dict.fromkeys(behind or [Snapshot(self.name, "of earlier runs")], error))
@@ -1211,7 +1238,7 @@ class Region:
         """Look at up to 99 snapshots, and at the one behind the witness. An answer without that one is no answer."""
         witness = self.seen[self.witness].snapshots[:1] if self.witness in self.seen else ()
         ids = [*(snapshot.id for snapshot in snapshots), *witness]
-        look = self.ecs.look_at_snapshots(ids) if ids else Look({}, time.time())
+        look = self.ecs.look_at_snapshots(ids) if ids else Look({}, read_clocks())
         if not look.seen.keys() >= set(witness):
             reason = f"the snapshot behind {self.witness} is not listed"
             raise LostError(f"{reason}: {self.check_policy('DescribeSnapshots')}")
@@ -1294,13 +1321,14 @@ def prune_regions(regions: Sequence[Region], release: Release) -> dict[Image, Ou
         if region.error and not isinstance(region.error, OutsideError):
             region.error = OutsideError(log_unexpected(region.name, region.error))
         if region.error:
-            failed = region.images or [Image(region.name, "what the record names")]
+            failed = [image for image in region.images if image.id not in release.images]
+            failed = failed or [Image(region.name, "all bootimages")]
             region.outcomes.update({image: region.error for image in failed if image not in region.outcomes})
         outcomes = dict(region.outcomes)  # After an unexpected error, calls under way may still add to it.
         log_outcomes(region, outcomes)
         for image, outcome in outcomes.items():
             if isinstance(outcome, OutsideError):
-                outcome = Outcome(Result.FAILED, outcome.code or str(outcome), region.seen.get(image.id))
+                outcome = Outcome(Result.FAILED, "", region.seen.get(image.id))
             results[image] = outcome
     return results
 
@@ -1308,7 +1336,7 @@ def prune_regions(regions: Sequence[Region], release: Release) -> dict[Image, Ou
 def log_outcomes(region: Region, outcomes: Outcomes) -> None:
     """Log what was not logged when it happened: what failed, what stays and why, what a dry run would change."""
     failures = {image: outcome for image, outcome in outcomes.items() if isinstance(outcome, OutsideError)}
-    log_failures(f"{region.name}: not pruned", failures)
+    log_failures(failures, f"{region.name}: ")
     for image, outcome in sorted(outcomes.items(), key=lambda item: str(item[0])):
         if image in failures:
             continue
@@ -1318,7 +1346,7 @@ def log_outcomes(region: Region, outcomes: Outcomes) -> None:
             tagged = "" if isinstance(image, Snapshot) else "tagged bootimage=false, "
             private = "made private, " if outcome.seen and outcome.seen.public else ""
             log.info("%s would be %s%sdeleted", image, tagged, private)
-        elif outcome.result is Result.GONE and outcome.reason == BOOTIMAGE:
+        elif outcome.reason == BOOTIMAGE and not (outcome.seen and outcome.seen.own):
             log.warning("%s is a bootimage, but it is not in the account", image)
         elif outcome.result is Result.GONE:
             image_log.info("%s is already gone", image)
@@ -1326,15 +1354,16 @@ def log_outcomes(region: Region, outcomes: Outcomes) -> None:
             (image_log.info if isinstance(image, Snapshot) else log.warning)("%s is kept: %s", image, outcome.reason)
 
 
-def log_failures(what: str, failures: Errors) -> None:
-    """Log what failed, one line for each reason."""
-    by_reason: dict[str, list[tuple[Any, OutsideError]]] = defaultdict(list)
+def log_failures(failures: Errors, where: str = "") -> None:
+    """Log which images, snapshots or builds failed, one line for each reason."""
+    by_reason: dict[tuple[str, str], dict[str, OutsideError]] = defaultdict(dict)
     for item, error in failures.items():
-        by_reason[error.code or str(error)].append((item, error))
-    for failed in by_reason.values():
-        names = ", ".join(str(getattr(item, "id", item)) for item, _ in failed[:MOST_NAMES])
-        more = f" and {len(failed) - MOST_NAMES:,} more" if len(failed) > MOST_NAMES else ""
-        log.error("%s: %s (%s%s): %s", what, f"{len(failed):,}", names, more, failed[0][1])
+        kind = {Image: "images", Snapshot: "snapshots"}.get(type(item), "builds")
+        by_reason[kind, error.code or str(error)][str(getattr(item, "id", item))] = error
+    for (kind, _), failed in by_reason.items():
+        names = f" ({', '.join(failed)})" if len(failed) <= MOST_NAMES else ""
+        error = next(iter(failed.values()))
+        log.error("%s%s left for the next run: %s%s: %s", where, kind, f"{len(failed):,}", names, error)
 
 
 # Step 7: the record
@@ -1522,11 +1551,15 @@ def summarize(
     bootimages = Counter(image.build for image in kept)
     for build in sorted(release.bootimages & bootimages.keys()):
         yield f"bootimage {build}: {bootimages[build]} regions"
-    reasons = {build: reason_to_skip(build, release) for build in release.builds}
-    counts = Counter(reason or ("on record" if build in record else "to prune") for build, reason in reasons.items())
-    yield f"builds: {len(release.builds)} ({format_counts(counts)})"
+    with_images = {image.build for image in release.known.values()}
+    builds: Counter[str] = Counter()
+    for build in release.builds:
+        found = "to prune" if build in with_images else "without images" if build in release.read else "not read"
+        builds[reason_to_skip(build, release) or ("on record" if build in record else found)] += 1
+    yield f"builds: {len(release.builds)} ({format_counts(builds)})"
     success = Result.TO_DELETE if args.dry_run else Result.DELETED
-    yield from format_table(results, [success, Result.GONE, Result.KEPT, Result.FAILED])
+    rows = {i: o for i, o in results.items() if i.id not in release.images or o.result is Result.FAILED}
+    yield from format_table(rows, [success, Result.GONE, Result.KEPT, Result.FAILED])
     left = 0
     for kind in ("images", "snapshots"):
         outcomes = [
@@ -1539,15 +1572,15 @@ def summarize(
                 details = f" ({format_counts(of_result)})" if any(of_result) else ""
                 yield f"{kind} {result.value}: {sum(of_result.values()):,}{details}"
     if left and not args.delete_snapshots:
-        yield f"snapshots left, still billed: {left:,} (a run with --delete-snapshots deletes them, now or later)"
-    yield f"record: {args.filename}{' (not written by a dry run)' if args.dry_run else ''}"
+        verb = "to leave" if args.dry_run else "left"
+        yield f"snapshots {verb}, still billed: {left:,} (a run with --delete-snapshots deletes them, now or later)"
 
 
 def format_table(results: dict[Image, Outcome], columns: Sequence[Result]) -> Iterator[str]:
-    """A row for each region with images that are no bootimages, and the total."""
+    """A row for each region, and the total."""
     counts: dict[str, Counter[Result]] = defaultdict(Counter)
     for image, outcome in results.items():
-        if outcome.reason != BOOTIMAGE and not isinstance(image, Snapshot):
+        if not isinstance(image, Snapshot):
             counts[image.region][outcome.result] += 1
     total: Counter[Result] = sum(counts.values(), Counter())
     if counts:

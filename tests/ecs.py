@@ -6,7 +6,7 @@ import base64
 import hmac
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import quote
@@ -26,7 +26,6 @@ class EcsService:
         self.signatures: set[str] = set()
         self.calls_in_minute: Counter[tuple[str, str, int]] = Counter()
         self.hidden: set[str] = set()
-        self.blind = False
         self.operations = {
             "DescribeImages": self.describe_images,
             "DescribeSnapshots": self.describe_snapshots,
@@ -50,7 +49,6 @@ class EcsService:
                     return fault.answer
             self.hidden = {id for fault in faults for id in fault.hidden}
             self.check_permission(region, operation)
-            self.refuse_by_fault(operation, ids)
             result = self.operations[operation](account, query)
         except Refused as refused:
             return refused.answer
@@ -97,19 +95,8 @@ class EcsService:
             raise Refused(400, "Throttling.User", "Request was denied due to user flow control.")
 
     def check_permission(self, region: str, operation: str) -> None:
-        """Without permission, a listing is empty; all other operations are refused."""
-        self.blind = region in self.faults.blind_regions
-        lacking = self.faults.lacking & {(region, operation), ("", operation)}
-        if lacking or (self.blind and not operation.startswith("Describe")):
+        if self.faults.lacking & {(region, operation), ("", operation)}:
             raise Refused(403, "Forbidden.RAM", "User not authorized to operate on the specified resource.")
-
-    def refuse_by_fault(self, operation: str, ids: Iterable[str]) -> None:
-        for id in ("", *ids):
-            if (operation, id) in self.faults.refusals:
-                raise self.faults.refusals[operation, id]
-
-    def sees(self, id: str) -> bool:
-        return not self.blind and id not in self.hidden
 
     def find(self, account: str, region: str, id: str) -> EcsImage | None:
         """An image that the account may see, unless it has left the listing."""
@@ -118,7 +105,7 @@ class EcsService:
             return None
         if image.deleted_at is not None and self.clock() - image.deleted_at >= self.faults.listing_lag:
             return None
-        return image if self.sees(id) else None
+        return None if id in self.hidden else image
 
     def find_own(self, account: str, region: str, id: str) -> EcsImage:
         image = self.find(account, region, id)
@@ -132,7 +119,7 @@ class EcsService:
         snapshot = self.world.snapshots.get(id)
         if snapshot is None or not snapshot.listed or (snapshot.region, snapshot.owner) != (region, account):
             return None
-        return snapshot if self.sees(id) else None
+        return None if id in self.hidden else snapshot
 
     def describe_images(self, account: str, query: dict[str, str]) -> dict[str, Any]:
         size, page = page_in(query)

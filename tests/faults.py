@@ -46,11 +46,6 @@ PASSING = {
     "SignatureNonceUsed": ecs_error(400, "SignatureNonceUsed", "Specified signature nonce was used already."),
     "408": Answer(408, b""),
 }
-TOKEN_POLICY = Answer(
-    403,
-    {"message": "`openshift` forbids access via a personal access token (classic). Please use a GitHub App."},
-    {"X-RateLimit-Remaining": "4882", "X-RateLimit-Reset": "2000000000"},
-)
 
 
 class Call(NamedTuple):
@@ -129,23 +124,15 @@ class Faults:
     lost_after: float = 0.0  # carried out, connection lost
     damaged: float = 0.0  # carried out; the body is no gzip
     answers: dict[str, Answer] = field(default_factory=dict)  # by URL, or the end of one
-    refusals: dict[tuple[str, str], Refused] = field(default_factory=dict)  # by operation and ID, "" for all
     ecs: list[EcsFault] = field(default_factory=list)  # the first that applies gives the answer
     web: list[WebFault] = field(default_factory=list)  # the same
-    blind_regions: set[str] = field(default_factory=set)  # listings are empty there, all else is forbidden
     lacking: set[tuple[str, str]] = field(default_factory=set)  # permissions, by region ("" for all) and operation
     dead_hosts: set[str] = field(default_factory=set)  # refused by the proxy
     latency: dict[str, float] = field(default_factory=dict)  # seconds; see latency_of_call and latency_of_connection
     calls_a_minute: int | None = None  # for each region and operation; more are throttled until the next minute
-    links: dict[str, str] | None = None  # sent by GitHub instead of the Link header
-    github_budget: int | None = None  # API calls that are left in this hour
     commits_listed: int | None = None  # The list of commits ends after so many, with status 200.
-    empty_pages: Container[int] = ()  # of the list of commits
-    raw_limit: Answer | None = None  # what raw.githubusercontent.com answers to everything
     listing_lag: float = 0.0  # seconds that a deleted image stays listed
     ignore_missing: bool = False  # DeleteImage succeeds if there is no such image, as one sentence of its page says
-    lose_first_answer: set[str] = field(default_factory=set)  # of these operations; they are carried out
-    cut_first_answer: set[str] = field(default_factory=set)  # half of it, of paths that end so
     on_call: Callable[[Call], None] | None = None  # called when a request arrives, before it is carried out
 
     def latency_of_call(self, service: str, where: str) -> float:

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from world import REGIONS, STREAM_METADATA, EcsImage, World, meta_path, stream_metadata
+from world import REGIONS, EcsImage, World, meta_path, stream_metadata
 
 HISTORY = Path(__file__).parent / "installer_history.json"
 
@@ -26,7 +26,6 @@ def history_world() -> World:
         for release in version["branches"]:
             world.branches[f"release-{release}"].append(version["commit"])
         world.versions[version["commit"]] = expand(version, history["regions"])
-        world.changed_files[version["commit"]] = [{"filename": STREAM_METADATA, "status": "modified"}]
     add_named_builds(world, history)
     for release in ("4.10", "4.11"):
         world.add_builds_around(60, REGIONS[:24], datetime(2021, 12, 5, 3, 7), release)

@@ -199,25 +199,17 @@ class Sandbox:
         finally:
             self.under_way[service] -= 1
         self.calls.append(call._replace(status=max(answer.status, 0)))
-        return await self.send(answer, what, request)
+        return await self.send(answer, request)
 
-    async def send(self, answer: Answer, what: str, request: web.BaseRequest) -> web.StreamResponse:
+    async def send(self, answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
         if request.transport is None:  # the client has gone
             raise asyncio.CancelledError
         if answer == HANGS:
             await asyncio.Event().wait()
-        if answer == LOST or what in self.faults.lose_first_answer:
-            self.faults.lose_first_answer.discard(what)
+        if answer == LOST:
             request.transport.abort()
             raise asyncio.CancelledError
         body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
-        file = what.rpartition("/")[2]
-        if file in self.faults.cut_first_answer:
-            self.faults.cut_first_answer.discard(file)
-            head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
-            request.transport.write(head + body[: len(body) // 2])
-            request.transport.close()
-            raise asyncio.CancelledError
         return web.Response(status=answer.status, body=body, headers=answer.headers)
 
     def answer_or_fault(self, service: str, request: web.BaseRequest, query: dict[str, str]) -> Answer:

@@ -1,160 +1,98 @@
-"""What a service does not show is not therefore gone: an image, a version of rhcos.json, the images of a build."""
+"""What a service does not show is not therefore gone: an image, a commit, a directory, the images of a build."""
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Container
-from datetime import datetime
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from faults import NO_IMAGES, Answer, EcsFault
-from harness import (
-    BOOTIMAGE,
-    OLD_BOOTIMAGE,
-    PRIVATE_BUILD,
-    PUBLIC_BUILD,
-    REGIONS,
-    Prune,
-    assert_next_run_finishes,
-    assert_record_is_true,
-    assert_refused,
-    recorded,
-)
-from world import (
-    KEY_ID,
-    OTHER_KEY_ID,
-    OTHER_SECRET,
-    World,
-    commit_url,
-    image_id,
-)
+from faults import NO_IMAGES, EcsFault
+from harness import BOOTIMAGE, OLD_BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, recorded
+from world import EcsImage, World, days_ago, image_id, rhcos_json
+
+import main
+from main import Image, Outcome, Result, Seen
 
 REGION, OTHER_REGION = REGIONS
-NEW_REGION = "eu-west-1"  # rhcos.json names no image there
 
 
-# Images
+def test_list_of_commits_is_believed_only_if_it_ends_with_the_oldest_one() -> None:
+    commits = [*(f"{number:040x}" for number in range(249)), main.OLDEST_COMMIT]
+    first, second, third = commits[:100], commits[100:200], commits[200:]
+
+    def list_commits(*pages: list[str]) -> list[str]:
+        listed = {str(number): [{"sha": commit} for commit in page] for number, page in enumerate(pages, 1)}
+        web: Any = SimpleNamespace(get_json=lambda url, _: listed.get(url.rpartition("=")[2], []))
+        return main.list_commits(web, "4.10")
+
+    assert list_commits(first, second, third) == commits
+    for pages in ([], [first[:1]], [first, [], third], [first, second], [first, second, third[:-1]], [first] * 9):
+        with pytest.raises(main.Refusal, match=r"incomplete.* run again"):
+            list_commits(*pages)
 
 
-ALL_LATER = sys.maxsize
-EMPTY_LISTINGS: dict[str, Container[int]] = {
-    "look": range(3, ALL_LATER),
-    "confirmation": range(5, ALL_LATER),
+BOOTIMAGES = {"m-boot": Image(REGION, "m-boot", BOOTIMAGE)}
+SEEN = Seen(True, False, False, False, "", f"rhcos-{PRIVATE_BUILD}", ("s-1",))
+ABSENT = {
+    "with a witness": ("m-1", "m-boot", False, Outcome(Result.GONE)),
+    "a bootimage": ("m-boot", "m-other", False, Outcome(Result.GONE, main.BOOTIMAGE)),
+    "its deletion was not answered": ("m-1", "m-boot", True, Outcome(Result.DELETED, "", SEEN)),
+    "without a witness": ("m-1", "", True, Outcome(Result.KEPT, main.NOT_LISTED)),
 }
 
 
-@pytest.mark.parametrize("calls", EMPTY_LISTINGS.values(), ids=EMPTY_LISTINGS)
-def test_empty_listing_is_not_taken_for_deletions(world: World, prune: Prune, calls: Container[int]) -> None:
-    prune.faults.ecs = [EcsFault("DescribeImages", REGION, calls=calls, answer=NO_IMAGES)]
-    prune.clock_speed = 150
-    run = prune()
-    assert run.status == 1
-    assert "ecs:DescribeImages" in run.output
-    assert not any(recorded(run)[image_id(build, REGION)] for build in (PUBLIC_BUILD, PRIVATE_BUILD))
-    assert all(recorded(run)[image_id(build, OTHER_REGION)] for build in (PUBLIC_BUILD, PRIVATE_BUILD))
-    assert_next_run_finishes(prune)
-
-
-def test_empty_listing_in_every_region_is_refused(world: World, prune: Prune) -> None:
-    prune.faults.ecs = [EcsFault("DescribeImages", answer=NO_IMAGES)]
-    run = assert_refused(prune, "ecs:DescribeImages")
-    assert run.calls("store") == []
-
-
-def test_one_empty_listing_during_the_confirmation_does_no_harm(world: World, prune: Prune) -> None:
-    prune.faults.ecs = [EcsFault("DescribeImages", REGION, calls={4}, answer=NO_IMAGES)]
-    prune.clock_speed = 10
-    run = prune()
-    assert run.status == 0
-    assert all(recorded(run).values())
-
-
-def test_image_is_not_gone_if_the_listing_lacks_the_witness_too(world: World, prune: Prune) -> None:
-    images = [image_id(build, REGION) for build in (OLD_BOOTIMAGE, BOOTIMAGE, PUBLIC_BUILD)]
-    prune.faults.ecs = [EcsFault("DescribeImages", REGION, calls=range(2, ALL_LATER), hidden=images)]
-    prune.clock_speed = 150
-    run = prune()
-    assert run.status == 1
-    assert recorded(run)[image_id(PUBLIC_BUILD, REGION)] is False
-    assert_record_is_true(run)
-    assert_next_run_finishes(prune)
-
-
-def test_last_images_in_a_region_without_bootimages_are_confirmed_to_be_gone(world: World, prune: Prune) -> None:
-    images = [world.add_build(f"410.84.20220601000{n}-0", [NEW_REGION])[0] for n in range(3)]
-    prune.clock_speed = 20
-    run = prune()
-    assert run.status == 0
-    assert not any(image.listed for image in images)
-    assert all(recorded(run)[image.id] for image in images)
-
-
-def test_many_last_images_in_a_slow_region_without_bootimages_are_confirmed(world: World, prune: Prune) -> None:
-    world.add_builds_around(70, [NEW_REGION], datetime(2022, 2, 1), empty=1000)
-    prune.faults.latency[NEW_REGION] = 0.04
-    prune.clock_speed = 30
-    run = prune()
-    assert run.status == 0
-    assert world.listed("to be pruned") == []
-    assert all(recorded(run).values())
-
-
-@pytest.mark.parametrize("public", [True, False], ids=["public bootimages", "private bootimages"])
-def test_key_of_another_account_that_owns_a_single_image_is_refused(world: World, prune: Prune, public: bool) -> None:
-    image = world.images_of(PRIVATE_BUILD)[0]
-    image.owner, image.kind = OTHER_KEY_ID, "another account's"
-    for bootimage in world.listed("bootimage"):
-        bootimage.public = bootimage.was_public = public
-    env: dict[str, str | None] = {"ALIYUN_ACCESS_KEY_ID": OTHER_KEY_ID, "ALIYUN_ACCESS_KEY_SECRET": OTHER_SECRET}
-    run = assert_refused(prune, "none of the bootimages", "ALIYUN_ACCESS_KEY_ID", "ecs:DescribeImages", env=env)
-    assert run.calls("store") == []
-    assert {image.owner for image in world.listed()} == {KEY_ID, OTHER_KEY_ID}
-
-
-# ECS answers that are none
-
-
-OPERATIONS = {
-    "DescribeImages": {PUBLIC_BUILD, PRIVATE_BUILD},
-    "TagResources": {PUBLIC_BUILD, PRIVATE_BUILD},
-    "ModifyImageSharePermission": {PUBLIC_BUILD},
-    "DeleteImage": {PUBLIC_BUILD, PRIVATE_BUILD},
-}
-
-
-@pytest.mark.parametrize(("operation", "left"), OPERATIONS.items(), ids=OPERATIONS)
-def test_unexpected_answer_with_status_200_is_no_success(
-    world: World, prune: Prune, operation: str, left: set[str]
+@pytest.mark.parametrize(("id", "witness", "begun", "outcome"), ABSENT.values(), ids=ABSENT)
+def test_absent_image_is_gone_only_where_there_is_a_witness(
+    id: str, witness: str, begun: bool, outcome: Outcome
 ) -> None:
-    prune.faults.ecs = [EcsFault(operation, REGION, answer=Answer(200, b"null"))]
-    prune.clock_speed = 100
+    image = Image(REGION, id, PRIVATE_BUILD)
+    environment = main.Environment("LTAI5tSandbox", "secret-of-the-sandbox", "", True, True)
+    region = main.Region(environment, argparse.Namespace(), REGION, [])
+    region.release = main.Release("4.10", frozenset({BOOTIMAGE}), BOOTIMAGES, {})
+    region.witness, region.seen, region.begun = witness, {id: SEEN}, {image} if begun else set()
+    assert region.decide(image, None) == outcome
+
+
+HIDDEN = [image_id(build, REGION) for build in (OLD_BOOTIMAGE, BOOTIMAGE, PUBLIC_BUILD)]
+BLINDED = {
+    "when it looks": EcsFault("DescribeImages", REGION, calls=range(3, sys.maxsize), hidden=HIDDEN),
+    "when it confirms": EcsFault("DescribeImages", REGION, calls=range(5, sys.maxsize), answer=NO_IMAGES),
+}
+
+
+@pytest.mark.parametrize("fault", BLINDED.values(), ids=BLINDED)
+def test_image_that_is_not_listed_is_not_gone_if_the_witness_is_not_listed_either(
+    world: World, prune: Prune, fault: EcsFault
+) -> None:
+    prune.faults.ecs, prune.clock_speed = [fault], 150
     run = prune()
     assert run.status == 1
-    assert {(image.region, image.build) for image in world.listed("to be pruned")} == {
-        (REGION, build) for build in left
-    }
-    assert {id for id, deleted in recorded(run).items() if not deleted} == {image_id(build, REGION) for build in left}
-    assert_next_run_finishes(prune)
+    assert run.line("ERROR", REGION, "which should be there, is not listed", "ecs:DescribeImages")
+    deleted = {id for id, is_deleted in recorded(run).items() if is_deleted}
+    assert deleted == {image_id(build, OTHER_REGION) for build in (PUBLIC_BUILD, PRIVATE_BUILD)}
 
 
-@pytest.mark.parametrize("operation", ["DescribeSnapshots", "DeleteSnapshot"])
-def test_unexpected_answer_about_snapshots_is_no_success(world: World, prune: Prune, operation: str) -> None:
-    prune.faults.ecs = [EcsFault(operation, REGION, answer=Answer(200, b"null"))]
-    prune.clock_speed = 100
-    run = prune("--delete-snapshots", "4.10")
+def test_build_that_a_missing_directory_may_list_too_does_not_go_on_record(world: World, prune: Prune) -> None:
+    directory = "prod/streams/4.10-8.6/builds"
+    world.add_commit(rhcos_json(OLD_BOOTIMAGE, REGIONS, directory))
+    run = prune()
     assert run.status == 1
-    behind = [world.snapshots_of(image)[0] for image in world.images.values() if image.kind == "to be pruned"]
-    assert {snapshot.region for snapshot in behind if snapshot.listed} == {REGION}
+    assert run.line("ERROR", directory)
+    assert world.listed("to be pruned") == []
+    assert run.record == {}
 
 
-# Versions of rhcos.json
-
-
-FALSE_404 = Answer(404, b"404: Not Found")
-
-
-@pytest.mark.parametrize("answer", [Answer(404, {}), Answer(200, b"<html>")])
-def test_404_of_a_version_is_refused_if_the_commit_cannot_be_read(world: World, prune: Prune, answer: Answer) -> None:
-    commit = world.add_commit()
-    prune.faults.answers[commit_url(commit)] = answer
-    assert_refused(prune)
+def test_image_that_no_list_names_stays_with_a_warning_if_its_build_was_read(world: World, prune: Prune) -> None:
+    young = days_ago(5)  # whose images a run does not look for
+    world.add_build(young)
+    unlisted = [EcsImage(f"m-of-{build}", REGION, build, "not listed") for build in (PUBLIC_BUILD, young)]
+    unlisted.append(EcsImage("m-other", REGION, "", "not listed", name="my-server"))
+    for image in unlisted:
+        world.add_image(image)
+    run = prune()
+    assert run.status == 0
+    assert run.line("WARNING", REGION, unlisted[0].id, "stays")
+    assert not any(image.id in run.output for image in unlisted[1:])
+    assert [image.tags for image in unlisted if image.listed] == [{}, {}, {}]

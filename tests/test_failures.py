@@ -2,226 +2,166 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
+from pathlib import Path
 
 import pytest
-from faults import HANGS, LOST, THROTTLED, Answer, EcsFault, Refused
-from harness import (
-    OLD_BOOTIMAGE,
-    PRIVATE_BUILD,
-    PUBLIC_BUILD,
-    REGIONS,
-    Prune,
-    assert_next_run_finishes,
-    assert_record_is_true,
-    recorded,
-)
-from world import EcsImage, World, ecs_host, image_id, meta_url
+from aliyunsdkcore.acs_exception.exceptions import ServerException
+from faults import FORBIDDEN, HANGS, LOST, NOT_GZIP, NOT_JSON, PASSING, THROTTLED, Answer, EcsFault, WebFault, ecs_error
+from harness import BOOTIMAGE, PRIVATE_BUILD, REGIONS, Prune, Run, assert_next_run_finishes, assert_record_is_true
+from world import World, builds_url, commits_url, ecs_host, image_id, meta_url
 
-REGION, OTHER_REGION = REGIONS
-WORKERS = 4
+import main
+from main import DeniedError, Image, LostError, OutsideError, Result, ThrottledError
+
+REGION = REGIONS[0]
 UNAVAILABLE = Answer(503)
+ENVIRONMENT = main.Environment("key-id", "secret", "", True, True)
+IN_USE, TOO_MANY_TAGS = ecs_error(403, "ImageUsingByInstance"), ecs_error(403, "QuotaExceed.Tags")
+EVERY_IMAGE = ""
+# In each region: what fails, for the images of which build, the answer, and what the line about it says.
+FAILURES: dict[str, tuple[str, str, Answer, str]] = {
+    "us-west-1": ("DeleteImage", EVERY_IMAGE, LOST, "DeleteImage"),
+    "eu-west-1": ("DeleteImage", EVERY_IMAGE, HANGS, "timed out"),
+    "cn-hangzhou": ("DeleteImage", EVERY_IMAGE, FORBIDDEN, "ecs:DeleteImage: Forbidden.RAM"),
+    "cn-chengdu": ("TagResources", EVERY_IMAGE, FORBIDDEN, "ecs:TagResources: Forbidden.RAM"),
+    "cn-beijing": ("DescribeImages", EVERY_IMAGE, FORBIDDEN, "ecs:DescribeImages: Forbidden.RAM"),
+    "me-east-1": ("", EVERY_IMAGE, LOST, "502"),  # The proxy refuses to connect to it.
+    "cn-shanghai": ("DeleteImage", PRIVATE_BUILD, IN_USE, "DeleteImage: ImageUsingByInstance"),
+    "cn-shenzhen": ("DeleteImage", PRIVATE_BUILD, LOST, "DeleteImage"),
+    "cn-qingdao": ("DescribeImages", PRIVATE_BUILD, UNAVAILABLE, "503"),
+    "cn-nanjing": ("TagResources", PRIVATE_BUILD, TOO_MANY_TAGS, "TagResources: QuotaExceed.Tags"),
+    "eu-central-1": ("TagResources", BOOTIMAGE, FORBIDDEN, "ecs:TagResources: Forbidden.RAM"),
+}
 
 
-def regions_left(world: World) -> set[str]:
-    return {image.region for image in world.listed("to be pruned")}
+def calls_in(run: Run, region: str, operation: str = "") -> int:
+    return sum(call.where == region for call in run.calls("ecs", operation))
 
 
-def assert_within(prune: Prune, minutes: float, region: str = REGION) -> None:
-    """One region fails, in one line and so many minutes by the clock of the run; the others are pruned."""
-    run = prune(env={"SANDBOX_TIMEOUT_SPEED": str(prune.clock_speed)})
-    times = [call.at for call in run.sandbox.calls]
-    assert max(times) - min(times) < minutes * 60
+def minutes_of(run: Run, service: str) -> float:
+    """From the first call to the last one, by the clock of the run."""
+    times = [call.at for call in run.calls(service)]
+    return (max(times) - min(times)) / 60
+
+
+def test_failure_is_one_line_with_its_reason_and_costs_few_calls_and_no_other_image(tmp_path: Path) -> None:
+    prune = Prune(world := World(), tmp_path)
+    world.add_bootimage(BOOTIMAGE, [*FAILURES, "ap-northeast-1"])
+    world.add_builds_around(4, [*FAILURES, "ap-northeast-1"], datetime(2022, 2, 1), empty=1000)
+    world.add_build(PRIVATE_BUILD, [*FAILURES, "ap-northeast-1"])
+    ids = {region: image_id(build, region) if build else "" for region, (_, build, _, _) in FAILURES.items()}
+    prune.faults.ecs = [EcsFault(row[0], region, ids[region], answer=row[2]) for region, row in FAILURES.items()]
+    prune.faults.dead_hosts.add(ecs_host("me-east-1"))
+    failing = [i for i in world.listed("to be pruned") if i.region in ids and ids[i.region] in (i.id, EVERY_IMAGE)]
+    prune.clock_speed = 180
+    run = prune(env={"SANDBOX_TIMEOUT_SPEED": "60"})
     assert run.status == 1
-    assert regions_left(prune.world) == {region}
-    assert len([line for line in run.output.splitlines() if "ERROR" in line and region in line]) == 1
+    assert world.listed("to be pruned") == failing
+    for region, (*_, words) in FAILURES.items():
+        assert "Error(" not in run.line("ERROR", f"{region}: images left for the next run: ", f"{ids[region]}", words)
+    assert minutes_of(run, "ecs") < 20
+    assert calls_in(run, "cn-hangzhou", "ModifyImage") <= main.REGION_WORKERS
+    assert calls_in(run, "cn-hangzhou", "DeleteImage") <= main.REGION_WORKERS
+    assert calls_in(run, "cn-chengdu", "TagResources") <= 20
     assert_record_is_true(run)
     assert_next_run_finishes(prune)
 
 
-OUTAGES = {
-    "503": (UNAVAILABLE, 3),
-    "connection lost": (LOST, 3),
-    "no answer": (HANGS, 10),
-    "throttled": (THROTTLED, 20),
+GIVEN_UP = {
+    "throttled": (EcsFault("DeleteImage", REGION, answer=THROTTLED), 500, "Throttling.User"),
+    "every third hangs": (EcsFault("DeleteImage", REGION, calls=range(3, 9999, 3), answer=HANGS), 250, "timed out"),
 }
 
 
-@pytest.mark.parametrize(("answer", "minutes"), OUTAGES.values(), ids=OUTAGES)
-def test_operation_that_fails_in_a_region_costs_minutes(
-    world: World, prune: Prune, answer: Answer, minutes: float
-) -> None:
-    world.add_builds_around(60, REGIONS, datetime(2022, 2, 1), empty=1000)
-    prune.faults.ecs = [EcsFault("DeleteImage", REGION, answer=answer)]
-    prune.clock_speed = 400 if answer == THROTTLED else 40
-    assert_within(prune, minutes)
+@pytest.mark.parametrize(("fault", "speed", "words"), GIVEN_UP.values(), ids=GIVEN_UP)
+def test_region_that_answers_too_little_is_given_up(prune: Prune, fault: EcsFault, speed: float, words: str) -> None:
+    prune.world.add_builds_around(60, [REGION], datetime(2022, 2, 1), empty=1000)
+    prune.faults.ecs, prune.clock_speed = [fault], speed
+    run = prune(env={"SANDBOX_TIMEOUT_SPEED": "60"})
+    assert run.status == 1  # Without a limit, all would be deleted in the end.
+    assert run.line("ERROR", f"{REGION}: images left for the next run: ", words)
 
 
-@pytest.mark.parametrize("operation", ["DescribeImages", "TagResources", "DeleteImage"])
-def test_permission_that_is_lacking_in_a_region_is_not_tried_on_every_image(
-    world: World, prune: Prune, operation: str
-) -> None:
-    world.add_builds_around(60, REGIONS, datetime(2022, 2, 1), empty=1000)
-    prune.faults.lacking.add((REGION, operation))
+def test_exception_that_nothing_expects_fails_its_region_only(caplog: pytest.LogCaptureFixture) -> None:
+    broken, lost = (main.Region(ENVIRONMENT, main.parse_args(["4.10"]), name, []) for name in REGIONS)
+    broken.images, lost.images = [Image(REGION, "m-1")], [Image(REGIONS[1], "m-2")]
+    broken.error, lost.error = KeyError("surprise"), LostError("lost")
+    results = main.prune_regions([broken, lost], main.Release("4.10", frozenset(), {}, {}))
+    assert [outcome.result for outcome in results.values()] == [Result.FAILED] * 2
+    assert "us-east-1 failed: unexpected KeyError('surprise'): please report it" in caplog.text
+
+
+ERRORS: dict[tuple[str, int], type[OutsideError]] = {
+    **{(code, answer.status): LostError for code, answer in PASSING.items()},
+    ("ServiceUnavailableTemporary", 400): LostError,
+    ("Any", 500): LostError,
+    ("Any", 429): LostError,
+    ("Throttling.User", 503): ThrottledError,
+    ("Rejected.Throttling", 400): ThrottledError,
+    ("Forbidden.RAM", 403): DeniedError,
+    ("NoPermission.Tag", 403): DeniedError,
+    ("InvalidAccessKeyId.NotFound", 404): DeniedError,
+    ("SignatureDoesNotMatch", 400): DeniedError,
+    ("ImageUsingByInstance", 403): OutsideError,
+    ("InvalidImageId.NotFound", 404): OutsideError,
+    ("Forbidden.Strange", 403): OutsideError,
+}
+
+
+def test_error_code_tells_whether_a_call_is_repeated_and_is_quoted_with_words_and_request_id() -> None:
+    ecs = main.Ecs(REGION, ENVIRONMENT)
+    for (code, status), expected in ERRORS.items():
+        error = ecs.explain("DeleteImage", ServerException(code, "Its words.", status, "4A6F-99"), 3.0)
+        assert (code, type(error), error.code) == (code, expected, code)
+        assert str(error).endswith(f"DeleteImage: {code} (HTTP status {status}, Its words., RequestId 4A6F-99)")
+        if expected is ThrottledError:  # until the next minute has begun
+            assert 1 < error.seconds <= 61 and 0 <= (time.time() - 3 + error.seconds) % 60 < 3
+        else:
+            assert (code, error.seconds) == (code, 3.0 if expected is LostError else 0.0)
+
+
+def test_calls_that_fail_with_passing_codes_are_repeated_carried_out_or_not(world: World, prune: Prune) -> None:
+    world.add_builds_around(20, [REGION], datetime(2022, 2, 1), empty=1000)
+    operations = ["DescribeImages", "TagResources", "ModifyImageSharePermission", "DeleteImage", "DeleteSnapshot"]
+    for operation in operations:
+        for n, answer in enumerate(PASSING.values(), start=1):  # Every second call fails.
+            not_done, done = (None, answer) if n % 2 else (answer, None)
+            prune.faults.ecs.append(EcsFault(operation, REGION, calls={2 * n}, answer=not_done, late=done))
     prune.clock_speed = 20
-    run = prune()
-    assert run.status == 1
-    assert run.line("ERROR", REGION, f"ecs:{operation}", "Forbidden.RAM")
-    assert regions_left(world) == {REGION}
-    assert len([call for call in run.calls("ecs", operation) if call.where == REGION]) <= 20
-    private = [image for image in world.listed() if image.was_public and not image.public]
-    assert len(private) <= WORKERS
-    assert_next_run_finishes(prune)
+    run = prune("--delete-snapshots", "4.10")
+    assert (run.status, run.output.count("ERROR")) == (0, 0)
+    assert all(fault.count > 1 for fault in prune.faults.ecs)
+    assert {image.kind for image in world.listed()} == {"bootimage"}
+    assert not any(each.listed and not world.images[each.image_id].listed for each in world.snapshots.values())
 
 
-def test_region_that_cannot_be_reached_is_one_line_in_the_words_of_the_fact(world: World, prune: Prune) -> None:
-    prune.faults.dead_hosts.add(ecs_host(REGION))
+def test_damaged_document_is_a_lost_answer(world: World, prune: Prune) -> None:
+    urls = [commits_url(), "rhcos.json", builds_url(), meta_url(PRIVATE_BUILD)]
+    prune.faults.web = [WebFault(url, answer, calls={1}) for url in urls for answer in (NOT_GZIP, NOT_JSON, LOST)]
     prune.clock_speed = 20
-    run = prune()
-    assert run.status == 1
-    assert "Error(" not in run.line("ERROR", REGION, "502")
-    assert regions_left(world) == {REGION}
-    assert_next_run_finishes(prune)
+    assert prune().status == 0
+    assert all(fault.count for fault in prune.faults.web)
+    assert world.listed("to be pruned") == []
 
 
-@pytest.mark.parametrize("code", ["ImageUsingByInstance", "OperationDenied.ImageCopying"])
-def test_image_that_cannot_be_deleted_is_named_and_fails_alone(world: World, prune: Prune, code: str) -> None:
-    failing = image_id(PUBLIC_BUILD, REGION)
-    prune.faults.refusals["DeleteImage", failing] = Refused(403, code)
-    run = prune()
-    assert run.status == 1
-    assert run.line("ERROR", REGION, failing, code)
-    assert [image.id for image in world.listed("to be pruned")] == [failing]
-    assert recorded(run)[failing] is False
-    assert_next_run_finishes(prune)
-
-
-def test_image_whose_deletion_is_never_answered_fails_alone(world: World, prune: Prune) -> None:
-    world.add_builds_around(120, [REGION], datetime(2022, 2, 1), empty=1000)
-    failing = image_id(PRIVATE_BUILD, REGION)
-    prune.faults.ecs = [EcsFault("DeleteImage", id=failing, answer=LOST)]
-    prune.clock_speed = 30
-    run = prune()
-    assert run.status == 1
-    assert run.line("ERROR", failing)
-    assert [image.id for image in world.listed("to be pruned")] == [failing]
-
-
-@pytest.mark.parametrize("answer", [UNAVAILABLE, HANGS], ids=["503", "no answer"])
-def test_outage_of_the_store_costs_minutes_and_the_rest_of_the_run_goes_on(
-    world: World, prune: Prune, answer: Answer
-) -> None:
-    world.add_builds_around(60, [REGION], datetime(2022, 2, 1))
+def test_outage_of_the_store_costs_minutes_and_what_is_on_record_is_pruned(world: World, prune: Prune) -> None:
+    world.add_builds_around(30, [REGION], datetime(2022, 2, 1))
     entries = [{"region": i.region, "image": i.id, "deleted": False} for i in world.images_of(PRIVATE_BUILD)]
     prune.write_record({PRIVATE_BUILD: entries})
-    prune.faults.answers["/meta.json"] = answer
-    prune.clock_speed = 30
-    run = prune(env={"SANDBOX_TIMEOUT_SPEED": "30"})
-    times = [call.at for call in run.sandbox.calls]
-    assert max(times) - min(times) < 6 * 60
+    prune.faults.answers["/meta.json"] = HANGS
+    prune.clock_speed = 200
+    run = prune(env={"SANDBOX_TIMEOUT_SPEED": "60"})
     assert run.status == 1
-    assert not any(image.listed for image in world.images_of(PRIVATE_BUILD))
+    assert minutes_of(run, "store") < 10
     assert run.record == {PRIVATE_BUILD: [{**entry, "deleted": True} for entry in entries]}
     assert all(image.tags == {"bootimage": "true"} for image in world.listed("bootimage"))
     assert_next_run_finishes(prune)
 
 
-@pytest.mark.parametrize("answer", [Answer(404), Answer(200, {"buildid": "another"}), Answer(200, b"[]")], ids=str)
-def test_build_that_cannot_be_read_is_skipped(world: World, prune: Prune, answer: Answer) -> None:
-    prune.faults.answers[meta_url(PUBLIC_BUILD)] = answer
-    run = prune()
-    assert run.status == 1
-    assert run.line("ERROR", PUBLIC_BUILD)
-    assert PUBLIC_BUILD not in run.record
-    assert {image.build for image in world.listed("to be pruned")} == {PUBLIC_BUILD}
-    assert_next_run_finishes(prune)
-
-
-def test_deletion_counts_only_when_the_cloud_no_longer_lists_the_image(world: World, prune: Prune) -> None:
-    prune.faults.listing_lag = 100
-    prune.clock_speed = 60
-    run = prune()
-    assert run.status == 0
-    assert all(recorded(run).values())
-    assert len(run.calls("ecs", "DescribeImages")) > 10
-
-
-def test_image_that_stays_listed_after_its_deletion_is_a_failure(world: World, prune: Prune) -> None:
-    prune.faults.listing_lag = 10_000
-    prune.clock_speed = 200
-    run = prune()
-    assert run.status == 1
-    assert not any(recorded(run).values())
-    assert run.line("ERROR", REGION, "still listed")
-
-
-@pytest.mark.parametrize("rate", ["unavailable", "broken", "lost_before", "lost_after", "damaged"])
-def test_every_tenth_answer_may_be_lost(world: World, prune: Prune, rate: str) -> None:
-    world.add_builds_around(20, REGIONS, datetime(2022, 2, 1))
-    setattr(prune.faults, rate, 0.1)
-    prune.clock_speed = 20
-    assert prune().status == 0
-    assert world.listed("to be pruned") == []
-
-
-def test_region_in_which_nobody_owns_a_bootimage_waits(world: World, prune: Prune) -> None:
-    prune.faults.blind_regions.add(REGION)
-    run = prune()
-    assert run.status == 1
-    assert run.line("ERROR", REGION, "ecs:DescribeImages")
-    assert {call.what for call in run.calls("ecs") if call.where == REGION} == {"DescribeImages"}
-    assert_next_run_finishes(prune)
-
-
-def test_absent_image_in_a_region_without_any_other_own_image_is_kept_and_named(world: World, prune: Prune) -> None:
-    image = world.add_build("410.84.202206010000-0", ["eu-west-1"])[0]
-    prune.faults.blind_regions.add("eu-west-1")
-    run = prune()
-    assert run.status == 0
-    assert run.line("WARNING", "eu-west-1", image.id, "not listed")
-    assert recorded(run)[image.id] is False
-    assert_next_run_finishes(prune)
-
-
-def test_absent_image_in_a_region_without_bootimages_is_gone_if_another_own_image_is_listed(
-    world: World, prune: Prune
-) -> None:
-    gone = world.add_build("410.84.202206010000-0", ["eu-west-1"])[0]
-    other = world.add_build("410.84.202206020000-0", ["eu-west-1"], "another release's", name="my-server")[0]
-    world.metas.clear()
-    for build in (OLD_BOOTIMAGE, "410.84.202207061638-0", PUBLIC_BUILD, PRIVATE_BUILD, "410.84.202206021115-0"):
-        world.metas[meta_url(build).partition("/art/storage/")[2]] = {"buildid": build}
-    path = meta_url(gone.build).partition("/art/storage/")[2]
-    world.metas[path] = {"buildid": gone.build, "aliyun": [{"name": gone.region, "id": gone.id}]}
-    world.metas[meta_url(other.build).partition("/art/storage/")[2]] = {"buildid": other.build}
-    del world.images[gone.id]
-    run = prune()
-    assert run.status == 0
-    assert recorded(run)[gone.id] is True
-
-
-def test_exception_that_nothing_expects_fails_its_region_only(world: World, prune: Prune) -> None:
-    answer = Answer(200, {"RequestId": "1", "TotalCount": 1, "Images": {"Image": [{"ImageId": 7, "Tags": 7}]}})
-    prune.faults.ecs = [EcsFault("DescribeImages", REGION, calls=range(3, 10_000), answer=answer)]
-    prune.clock_speed = 20
-    run = prune()
-    assert run.status == 1
-    assert regions_left(world) == {REGION}
-    assert_next_run_finishes(prune)
-
-
-@pytest.mark.parametrize("count", [1, 2, 3])
-def test_deletion_that_no_look_confirms_is_not_on_record(world: World, prune: Prune, count: int) -> None:
-    """DeleteImage answers 200 without effect, and after that no look is answered."""
-    images = [world.add_build(f"410.84.20220601000{n}-0", ["eu-west-1"])[0] for n in range(count)]
-    world.add_image(EcsImage("m-server", "eu-west-1", "", "not listed", name="my-server"))
-    prune.faults.ecs = [
-        EcsFault("DeleteImage", "eu-west-1", answer=Answer(200, {"RequestId": "1"})),
-        EcsFault("DescribeImages", "eu-west-1", calls=range(3, 10_000), answer=UNAVAILABLE),
-    ]
-    prune.clock_speed = 100
-    run = prune()
-    assert run.status == 1
-    assert all(image.listed for image in images)
-    assert_record_is_true(run)
-    assert run.line("ERROR", "eu-west-1", images[0].id)
+def test_process_ends_although_calls_hang(prune: Prune) -> None:
+    prune.faults.answers = {builds_url(): Answer(200, b"[]"), "/builds.json": HANGS}
+    started = time.monotonic()
+    assert prune().line("ERROR", builds_url(), "nothing was changed")
+    assert time.monotonic() - started < main.WEB_TIMEOUT - 5

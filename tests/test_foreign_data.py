@@ -1,168 +1,190 @@
-"""Any JSON as a document from outside ends in a clean refusal or a clean run, never in a deletion that is forbidden."""
+"""What a service sends is read for what it is, or it is an error of a kind that is expected: nothing is guessed."""
 
-import contextlib
-import copy
-import io
-import json
-import os
-import signal
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-from unittest.mock import patch
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
-from harness import BOOTIMAGE, OLD_BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, check_promises
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
-from proxy import Sandbox
-from world import DIRECTORY, World, image_id, meta_path, rhcos_json
+import requests
+from aliyunsdkcore.acs_exception.exceptions import ServerException
+from aliyunsdkecs.request.v20140526.DescribeImagesRequest import DescribeImagesRequest
+from faults import Answer, EcsFault
+from harness import PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, assert_next_run_finishes, recorded
+from world import DIRECTORY, World, builds_url, commits_url, version_url
 
 import main
+from main import DeniedError, LostError, OutsideError, Refusal, ThrottledError
 
-settings.register_profile(
-    "sandbox",
-    deadline=None,
-    derandomize=True,
-    max_examples=int(os.environ.get("EXAMPLES", "40")),
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-settings.load_profile("sandbox")
+ECS = main.Ecs(REGIONS[0], main.Environment("LTAI5tSandbox", "secret-of-the-sandbox", "", True, True))
 
-# Words that mean something to main.py, beside any that hypothesis finds.
-WORDS = [
-    BOOTIMAGE,
-    PUBLIC_BUILD,
-    "411.86.202207150124-0",
-    image_id(BOOTIMAGE, "us-east-1"),
-    image_id(PUBLIC_BUILD, "us-east-1"),
-    "us-east-1",
-    "x86_64",
-    "../../..",
-    "m-1,m-2",
-    "https://rhcos.mirror.openshift.com/art/storage/../../etc/1/x86_64/x",
-]
-KEYS = [
-    "builds",
-    "id",
-    "arches",
-    "aliyun",
-    "name",
-    "region",
-    "image",
-    "deleted",
-    "architectures",
-    "release",
-    "location",
-]
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10) | st.sampled_from(WORDS)
-DOCUMENTS = st.recursive(
-    SCALARS,
-    lambda children: (
-        st.lists(children, max_size=4)
-        | st.dictionaries(st.sampled_from(KEYS + WORDS) | st.text(max_size=5), children, max_size=4)
-    ),
-    max_leaves=12,
-)
 
-LISTING = {"builds": [{"id": build, "arches": ["x86_64"]} for build in (PUBLIC_BUILD, PRIVATE_BUILD, BOOTIMAGE)]}
-META = {"buildid": PUBLIC_BUILD, "aliyun": [{"name": r, "id": image_id(PUBLIC_BUILD, r)} for r in REGIONS]}
-RECORD = {
-    PUBLIC_BUILD: [{"region": r, "image": image_id(PUBLIC_BUILD, r), "deleted": r == REGIONS[0]} for r in REGIONS],
-    "410.84.202001010000-0": [],
+def web(document: Any) -> Any:
+    """A Web that has this document under every URL."""
+    return SimpleNamespace(get_json=lambda *_: document)
+
+
+def ecs(answer: Any) -> Any:
+    """An Ecs whose every call has this answer."""
+    return SimpleNamespace(call=lambda *_, **__: answer)
+
+
+def version(regions: Any) -> dict[str, Any]:
+    return {"architectures": {"x86_64": {"images": {"aliyun": {"regions": regions}}}, "s390x": {}}}
+
+
+def page(total: int, *ids: str, **fields: Any) -> dict[str, Any]:
+    return {"TotalCount": total, "Images": {"Image": [{"ImageId": id, **fields} for id in ids]}}
+
+
+COMMITS = [{"sha": main.OLDEST_COMMIT}]
+NAMED = {"release": PUBLIC_BUILD, "image": "m-1"}
+VERSION = version({"us-east-1": NAMED})
+VERSIONS = [version({"../x": NAMED}), *(version({"us-east-1": NAMED | {key: 410}}) for key in NAMED)]
+BUILD: dict[str, Any] = {"id": PUBLIC_BUILD, "arches": ["x86_64"]}
+LISTING = {"builds": [BUILD], "tombstone-builds": [BUILD]}
+LISTINGS: list[Any] = [LISTING | {key: None} for key in LISTING]
+LISTINGS += [LISTING | {key: [BUILD | change]} for key in LISTING for change in ({"id": 410}, {"arches": "x86_64"})]
+META = {"buildid": PUBLIC_BUILD, "aliyun": [{"name": "us-east-1", "id": "m-1"}]}
+METAS = [META | {"buildid": PRIVATE_BUILD}, META | {"aliyun": None}, META | {"aliyun": [{"name": "x/?", "id": "m-1"}]}]
+DISKS = {"DiskDeviceMapping": [{"SnapshotId": "s-1"}]}
+IMAGES = page(1, "m-1", Tags={"Tag": [{"TagKey": "bootimage", "TagValue": "true"}]}, DiskDeviceMappings=DISKS)
+CUT = [page(1), page(2, "m-1"), page(2, "m-1", "m-1"), page(1, "m-1", "m-2"), {"TotalCount": 0}]
+ENTRY = {"region": "us-east-1", "image": "m-1", "deleted": False}
+RECORDS = [{"1": [ENTRY | change]} for change in ({"image": "m-1,m-2"}, {"region": "x/"}, {"deleted": "no"})]
+
+SHAPES: dict[str, tuple[Callable[[Any], object], Any, list[Any], Any]] = {
+    "commits": (lambda d: main.list_commits(web(d), "4.10"), COMMITS, [[{"sha": "../x"}, *COMMITS]], Refusal),
+    "rhcos.json": (lambda d: list(main.find_named_images(d)), VERSION, VERSIONS, (KeyError, TypeError, ValueError)),
+    "builds.json": (lambda d: main.fetch_listing(web(d), DIRECTORY), LISTING, LISTINGS, Refusal),
+    "meta.json": (lambda d: main.fetch_uploads(web(d), PUBLIC_BUILD, ""), META, METAS, OutsideError),
+    "images": (lambda d: main.Ecs.list_page(ecs(d), DescribeImagesRequest), IMAGES, CUT, LostError),
+    "record": (main.check_record, {"1": [ENTRY]}, RECORDS, ValueError),
 }
 
 
-@st.composite
-def damaged(draw: st.DrawFn, document: Any) -> Any:
-    """The document with up to three of its nodes removed or replaced."""
-    document = copy.deepcopy(document)
-    for _ in range(draw(st.integers(1, 3))):
-        nodes = list(containers(document))
-        if not nodes:
-            return draw(DOCUMENTS)
-        node = draw(st.sampled_from(nodes))
-        key = draw(st.sampled_from(list(node) if isinstance(node, dict) else list(range(len(node)))))
-        if draw(st.booleans()):
-            node[key] = draw(DOCUMENTS)
-        else:
-            del node[key]
-    return document
+@pytest.mark.parametrize(("read", "good", "bad", "error"), SHAPES.values(), ids=SHAPES)
+def test_document_of_another_shape_is_refused(
+    read: Callable[[Any], object], good: Any, bad: list[Any], error: Any
+) -> None:
+    read(good)
+    for document in [*bad, "no", 7, [None], [[]], {"": {}}]:
+        with pytest.raises(error):
+            read(document)
 
 
-def containers(node: Any) -> Iterator[Any]:
-    """The dicts and lists of a document that are not empty."""
-    if isinstance(node, (dict, list)) and node:
-        yield node
-        for child in node.values() if isinstance(node, dict) else node:
-            yield from containers(child)
+def test_build_id_that_is_no_part_of_a_url_is_not_asked_for() -> None:
+    with pytest.raises(OutsideError, match="not a build ID"):
+        main.fetch_uploads(web({"buildid": "../../x"}), "../../x", "")
 
 
-def small_world() -> World:
-    world = World()
-    world.add_bootimage(OLD_BOOTIMAGE, REGIONS)
-    world.add_bootimage(BOOTIMAGE, REGIONS)
-    world.add_build(PUBLIC_BUILD, REGIONS, public=True)
-    world.add_build(PRIVATE_BUILD, REGIONS)
-    return world
+# Refusals
 
 
-def assert_clean(world: World, record: object = None) -> int:
-    """Run main() in the world, in this process for speed, and check what no run may do; its exit status."""
-    handlers = {signum: signal.getsignal(signum) for signum in main.SIGNALS}
-    with (
-        Sandbox(world) as sandbox,
-        tempfile.TemporaryDirectory() as folder,
-        patch.dict(os.environ, sandbox.environment()),
-        contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), "utf-8")),
-    ):
-        path = Path(folder) / "record.json"
-        if record is not None:
-            path.write_text(json.dumps(record))
-        before = path.read_text() if path.exists() else None
-        status = main.main(["--filename", str(path), "--log-to-file", f"{folder}/log", "4.10"])
-        assert "Traceback" not in Path(f"{folder}/log").read_text()
-        if path.exists() and path.read_text() != before:
-            json.loads(path.read_text())
-    for signum, handler in handlers.items():
-        signal.signal(signum, handler)
-    assert status in (0, 1)
-    check_promises(sandbox)
-    return status
+def response_of(url: str, status: int, body: bytes, headers: dict[str, str]) -> requests.Response:
+    response = requests.Response()
+    response.url, response.status_code, response._content = url, status, body
+    response.headers.update(headers)
+    return response
 
 
-@given(DOCUMENTS | damaged(RECORD))
-@example({BOOTIMAGE: [{"region": "us-east-1", "image": image_id(BOOTIMAGE, "us-east-1"), "deleted": False}]})
-def test_any_record(record: object) -> None:
-    assert_clean(small_world(), record)
+SENSELESS_PAUSES = ["soon", "-1", "0", "61", "86400", "9" * 400, "Fri, 31 Dec 99999 23:59:59 GMT"]
+RESPONSES: list[tuple[str, int, bytes, dict[str, str], type[Exception]]] = [
+    *((builds_url(), 503, b"", {"Retry-After": pause}, LostError) for pause in SENSELESS_PAUSES),
+    *((builds_url(), 200, body, {}, LostError) for body in (b"{", b"", b"null", b"\xff", b"[" * 100_000)),
+    (builds_url(), 429, b"", {}, LostError),
+    (builds_url(), 429, b"", {"Retry-After": "7"}, ThrottledError),
+    (builds_url(), 503, b"", {"Retry-After": "60"}, ThrottledError),
+    (builds_url(), 404, b"", {}, OutsideError),
+    (commits_url(), 500, b"<html>", {}, LostError),
+    (version_url("1"), 404, b"404: Not Found", {}, Refusal),
+    (version_url("1"), 429, b"", {"Retry-After": "1800"}, Refusal),
+]
 
 
-@given(DOCUMENTS | damaged(rhcos_json(PUBLIC_BUILD, REGIONS, DIRECTORY)))
-def test_any_rhcos_json(version: object) -> None:
-    world = small_world()
-    world.add_commit({"json": version})
-    world.versions[world.branches["release-4.10"][0]] = json.dumps(version).encode()
-    assert_clean(world)
+def test_answer_of_the_web_is_lost_or_final_by_its_status() -> None:
+    for url, status, body, headers, kind in RESPONSES:
+        get = partial(response_of, status=status, body=body, headers=headers)
+        with pytest.raises(kind, match=re.escape(url)) as raised:
+            main.Web.get_json(cast(main.Web, SimpleNamespace(token="", get=get)), url)
+        assert raised.type is kind
+        assert not isinstance(raised.value, ThrottledError) or raised.value.seconds == float(headers["Retry-After"])
 
 
-@given(DOCUMENTS | damaged(LISTING))
-def test_any_builds_json(listing: object) -> None:
-    world = small_world()
-    world.listings[world.directory] = listing  # type: ignore[assignment]
-    assert_clean(world)
+SPENT = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "2000000000", "Retry-After": "3000"}
+GITHUB_ERRORS: list[tuple[int, dict[str, str], bool, str]] = [
+    (401, {}, True, "unset or replace GITHUB_TOKEN"),
+    (403, {"X-RateLimit-Remaining": "4882"}, True, "unset or replace GITHUB_TOKEN"),
+    (403, {}, False, "set GITHUB_TOKEN"),
+    (403, SPENT, False, ".* 2033-05-18 .*, or set GITHUB_TOKEN"),
+    (429, SPENT | {"X-RateLimit-Reset": "soon"}, True, ".* the next hour: .*"),
+    (403, {"X-RateLimit-Remaining": "31", "Retry-After": "77"}, True, ".* after 77 seconds"),
+    (429, {}, False, ".* after 3600 seconds, or set GITHUB_TOKEN"),
+    (418, {}, True, "try again later"),
+]
 
 
-@given(DOCUMENTS | damaged(META), st.sampled_from([PUBLIC_BUILD, BOOTIMAGE]))
-def test_any_meta_json(meta: object, build: str) -> None:
-    world = small_world()
-    world.metas[meta_path(build)] = meta
-    assert_clean(world)
+def test_refusal_of_github_is_quoted_with_the_remedy() -> None:
+    for status, headers, token, remedy in GITHUB_ERRORS:
+        response = response_of(commits_url(), status, b'{"message": "it says no"}', headers)
+        words = main.explain_github_error(response, "", token)
+        assert re.fullmatch(rf"{commits_url()}: HTTP status {status} \(it says no\): {remedy}", words)
 
 
-@pytest.mark.parametrize("version", [rhcos_json(PUBLIC_BUILD, REGIONS, DIRECTORY)])
-def test_undamaged_documents_are_accepted(version: object) -> None:
-    world = small_world()
-    world.add_commit(version)
-    assert assert_clean(world, RECORD) == 0
-    assert {image.build for image in world.listed("to be pruned")} == {PUBLIC_BUILD}
+CREDENTIALS = "InvalidAccessKeyId.NotFound InvalidAccessKeySecret SignatureDoesNotMatch Forbidden Forbidden.AccessKey"
+CREDENTIALS += " Forbidden.RiskControl NoEnabledAccessKey InvalidSecurityToken.Expired InvalidTimeStamp.Expired"
+ECS_ERRORS = [
+    (403, CREDENTIALS, DeniedError),
+    (403, "Forbidden.RAM Forbidden.NotSupportRAM NoPermission NoPermission.System", DeniedError),
+    (400, "Throttling Throttling.User Rejected.Throttling Any.Throttling.Code", ThrottledError),
+    (503, "Throttling.Api", ThrottledError),
+    *((status, "Any.Code", LostError) for status in (500, 408, 429)),
+    (400, "SignatureNonceUsed OperationConflict SystemBusy ServiceUnavailable InternalError", LostError),
+    (403, "ImageUsingByInstance ImageIsPublic OperationDenied.ImageCopying Forbidden.Other", OutsideError),
+]
+
+
+def test_error_code_of_ecs_tells_what_to_do_next() -> None:
+    for status, codes, kind in ECS_ERRORS:
+        for code in codes.split():
+            refusal = ServerException(code, "it says no", http_status=status, request_id="4F9A-17")
+            now, error = time.time(), ECS.explain("DeleteImage", refusal, 5.0)
+            assert (type(error), error.code) == (kind, code)
+            assert f"DeleteImage: {code} (HTTP status {status}, it says no, RequestId 4F9A-17)" in str(error)
+            assert bool(main.CREDENTIALS_REFUSED.fullmatch(code)) == (codes == CREDENTIALS)
+            if kind is ThrottledError:  # until a second after the end of the minute in which it was sent
+                assert 1 <= error.seconds <= 61
+                assert (now - 5 + error.seconds) % 60 == pytest.approx(1, abs=0.5)
+
+
+NO_ANSWERS = [
+    ("TagResources", Answer(200, b"null")),
+    ("ModifyImageSharePermission", Answer(200, {"Message": "hello"})),
+    ("DeleteImage", Answer(200, b"<html>Welcome to this network</html>")),
+    ("DeleteImage", Answer(400, [])),
+    ("DeleteImage", Answer(400, {"RequestId": "1", "Code": ["OperationDenied"], "Message": {}})),
+    ("DeleteImage", Answer(400, b"\xff")),
+]
+
+
+def test_unexpected_answer_is_no_success_and_fails_its_image_only(world: World, prune: Prune) -> None:
+    world.add_builds_around(12, REGIONS[:1], datetime(2022, 2, 1), empty=1000)
+    public = [image.id for image in world.listed("to be pruned") if image.public]
+    prune.faults.ecs = [
+        EcsFault(operation, id=id, answer=answer) for id, (operation, answer) in zip(public, NO_ANSWERS)
+    ]
+    failing = set(public[: len(NO_ANSWERS)])
+    snapshot = world.snapshots_of(world.images_of(PRIVATE_BUILD)[0])[0]
+    prune.faults.ecs.append(EcsFault("DeleteSnapshot", id=snapshot.id, answer=Answer(200, b"null")))
+    prune.clock_speed = 60
+    run = prune("--delete-snapshots", "4.10")
+    assert run.status == 1 and "please report it" not in run.output
+    assert {image.id for image in world.listed("to be pruned")} == failing
+    assert {id for id, deleted in recorded(run).items() if not deleted} == failing
+    assert snapshot.listed
+    assert_next_run_finishes(prune, "--delete-snapshots", "4.10")

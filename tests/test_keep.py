@@ -1,242 +1,173 @@
-"""What is never deleted: the decision as plain functions, a row for each promise, and runs that show it."""
+"""What is never deleted: the decision, a row for each promise; then runs, pins set meanwhile included.
+
+What an image of each kind may not lose is checked at the end of every run.
+"""
 
 from __future__ import annotations
 
+import time
+from argparse import Namespace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
 import pytest
 from faults import THROTTLED, Call, EcsFault
-from harness import BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, Run
-from world import OTHER_KEY_ID, EcsImage, World, days_ago, meta_path, rhcos_json
+from harness import BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, recorded
+from world import OTHER_KEY_ID, EcsImage, World, build_id, days_ago, meta_path, rhcos_json
 
 import main
-from main import Image, Release, Seen
+from main import Image, Region, Release, Seen
 
 REGION, OTHER_REGION = REGIONS
 BUILD, OTHER_BUILD = "410.84.202205171530-0", "410.84.202206010000-0"
 UNLISTED, IMPOSSIBLE_DATE = "410.84.202204010000-0", "410.84.202213450000-0"
-OTHER_RELEASE = "411.86.202207150124-0"
-YOUNG = days_ago(29.9)
+OTHER_RELEASE, YOUNG = "411.86.202207150124-0", days_ago(29.9)
+PIN = {"bootimage": "true"}
 
 IMAGE, NAMED = Image(REGION, "m-1", BUILD), Image(REGION, "m-named", BOOTIMAGE)
 LISTED = (BOOTIMAGE, BUILD, OTHER_BUILD, IMPOSSIBLE_DATE, OTHER_RELEASE, YOUNG)
 RELEASE = Release("4.10", frozenset({BOOTIMAGE}), {NAMED.id: NAMED}, {NAMED.id: NAMED}, LISTED)
-SEEN = Seen(own=True, public=False, in_use=False, pinned=False, tag="false", name=f"rhcos-{BUILD}", snapshots=())
+SEEN = Seen(own=True, public=False, in_use=False, pinned=False, tag="false", name=f"rhcos-{BUILD}", snapshots=("s-1",))
 
 
 def named(build: str) -> Seen:
     return SEEN._replace(name=f"rhcos-{build}")
 
 
-KEPT = {
+DECISIONS = {
     "rhcos.json names its ID": (NAMED, SEEN, main.BOOTIMAGE),
-    "its name is that of a bootimage": (IMAGE, named(BOOTIMAGE), main.BOOTIMAGE),
+    "rhcos.json names its ID, and it is another account's": (NAMED, SEEN._replace(own=False), main.BOOTIMAGE),
+    "named for a bootimage": (IMAGE, named(BOOTIMAGE), main.BOOTIMAGE),
+    "named for a bootimage behind another build": (IMAGE, named(f"{BUILD}-was-{BOOTIMAGE}"), main.BOOTIMAGE),
     "another account's": (IMAGE, SEEN._replace(own=False), "account"),
-    "another account's, of a bootimage's build": (IMAGE, named(BOOTIMAGE)._replace(own=False), main.BOOTIMAGE),
     "pinned": (IMAGE, SEEN._replace(pinned=True), main.PINNED),
-    "pinned and in use": (IMAGE, SEEN._replace(pinned=True, in_use=True), main.PINNED),
     "used by an instance": (IMAGE, SEEN._replace(in_use=True), "instance"),
-    "its name is that of a young build": (IMAGE, named(YOUNG), main.TOO_YOUNG),
-    "its name has an impossible date": (IMAGE, named(IMPOSSIBLE_DATE), main.NO_DATE),
-    "its name is that of another release": (IMAGE, named(OTHER_RELEASE), main.OTHER_RELEASE),
+    "named for a young build": (IMAGE, named(YOUNG), main.TOO_YOUNG),
+    "named for an impossible date": (IMAGE, named(IMPOSSIBLE_DATE), main.NO_DATE),
+    "named for another release": (IMAGE, named(OTHER_RELEASE), main.OTHER_RELEASE),
     "no builds.json lists the build in its name": (IMAGE, named(UNLISTED), UNLISTED),
-    "its name has a longer build ID": (IMAGE, named(f"{BUILD}1"), f"{BUILD}1"),
-    "its name has a build ID with a digit in front": (IMAGE, named(f"1{BUILD}"), f"1{BUILD}"),
-    "its name has an undated build ID": (IMAGE, named("410.84.test-0"), "410.84.test-0"),
-    "it has no name": (IMAGE, SEEN._replace(name=""), "name"),
-    "deleted: private": (IMAGE, SEEN, ""),
-    "deleted: public": (IMAGE, SEEN._replace(public=True), ""),
-    "deleted: not yet tagged": (IMAGE, SEEN._replace(tag=""), ""),
+    "a digit behind its build ID": (IMAGE, named(f"{BUILD}1"), f"{BUILD}1"),
+    "a digit in front of its build ID": (IMAGE, named(f"1{BUILD}"), f"1{BUILD}"),
+    "named for two builds": (IMAGE, named(f"{BUILD}-{OTHER_BUILD}"), "builds.json"),
+    "no name": (IMAGE, SEEN._replace(name=""), "name"),
+    "deleted: public, not yet tagged": (IMAGE, SEEN._replace(public=True, tag=""), ""),
     "deleted: another prefix in its name": (IMAGE, SEEN._replace(name=f"coreos-{BUILD}-copy"), ""),
-    "deleted: named for another old build": (IMAGE, named(OTHER_BUILD), ""),
+    "deleted: named for another old build than the one that lists it": (IMAGE, named(OTHER_BUILD), ""),
 }
 
 
-@pytest.mark.parametrize(("image", "seen", "word"), KEPT.values(), ids=KEPT)
-def test_image_is_kept_and_the_reason_said(image: Image, seen: Seen, word: str) -> None:
+@pytest.mark.parametrize(("image", "seen", "word"), DECISIONS.values(), ids=DECISIONS)
+def test_image_is_deleted_only_if_nothing_speaks_against_it(image: Image, seen: Seen, word: str) -> None:
     reason = main.reason_to_keep(image, seen, RELEASE)
     assert word in reason if word else reason == ""
 
 
 def test_pin_is_known_in_any_capitalisation_and_among_other_tags() -> None:
-    def pinned(*tags: str) -> bool:
-        listed = [{"TagKey": tag.partition("=")[0], "TagValue": tag.partition("=")[2]} for tag in tags]
-        return main.parse_resource({"Tags": {"Tag": listed}}).pinned
-
-    for tag in ("bootimage=true", "bootimage=True", "Bootimage=true", "BOOTIMAGE=TRUE"):
-        assert pinned("a=b", tag, "other=false")
-    for tag in ("bootimage=false", "bootimage=", "not-bootimage=true", "other=true"):
-        assert not pinned(tag)
+    pins = ("bootimage=true", "bootimage=True", "Bootimage=true", "BOOTIMAGE=TRUE")
+    for tag in (*pins, "bootimage=false", "bootimage=", "not-bootimage=true", "other=true"):
+        tags = [dict(zip(("TagKey", "TagValue"), each.split("="))) for each in ("a=true", tag, "bootimage2=true")]
+        assert main.parse_resource({"Tags": {"Tag": tags}}).pinned == (tag in pins)
 
 
 def test_build_is_pruned_if_it_is_dated_and_30_days_old_and_of_this_release() -> None:
-    skipped = {days_ago(29.99): main.TOO_YOUNG, days_ago(-400): main.TOO_YOUNG, days_ago(30.01): "", BUILD: ""}
-    skipped |= {BOOTIMAGE: main.BOOTIMAGE, "410.84.test-0": main.NO_DATE, IMPOSSIBLE_DATE: main.NO_DATE}
-    skipped |= {OTHER_RELEASE: main.OTHER_RELEASE, "41.84.202205171530-0": main.OTHER_RELEASE}
-    assert {build: main.reason_to_skip(build, RELEASE) for build in skipped} == skipped
+    month_ago = datetime.now(timezone.utc) - timedelta(days=30)
+    younger, older = (build_id("4.10", month_ago + timedelta(minutes=minutes)) for minutes in (2, -2))
+    expected = {BUILD: "", older: "", younger: main.TOO_YOUNG, days_ago(-400): main.TOO_YOUNG}
+    expected |= {BOOTIMAGE: main.BOOTIMAGE, "410.84.test-0": main.NO_DATE, IMPOSSIBLE_DATE: main.NO_DATE}
+    expected |= {OTHER_RELEASE: main.OTHER_RELEASE, "41.84.202205171530-0": main.OTHER_RELEASE}
+    assert {build: main.reason_to_skip(build, RELEASE) for build in expected} == expected
 
 
-def entry(deleted: bool) -> dict[str, object]:
-    return {"region": REGION, "image": IMAGE.id, "deleted": deleted}
+def test_image_is_a_bootimage_if_any_list_says_so_and_looked_at_unless_all_say_deleted() -> None:
+    def listed(build: str, *ids: str) -> dict[str, list[Image]]:
+        return {build: [Image(REGION, id, build) for id in ids]}
 
+    def recorded(build: str, deleted: bool, *ids: str) -> main.Record:
+        return {build: [{"region": REGION, "image": id, "deleted": deleted} for id in ids]}
 
-def listed_by(*builds: str) -> dict[str, list[Image]]:
-    return {build: [Image(REGION, IMAGE.id, build)] for build in builds}
-
-
-LISTS = {
-    "old build": (listed_by(BUILD), {}, (False, True)),
-    "bootimage": (listed_by(BOOTIMAGE), {}, (True, True)),
-    "old build, then bootimage": (listed_by(BUILD, BOOTIMAGE), {}, (True, True)),
-    "bootimage, then old build": (listed_by(BOOTIMAGE, BUILD), {}, (True, True)),
-    "bootimage on record": ({}, {BOOTIMAGE: [entry(False)]}, (True, True)),
-    "bootimage on record as deleted": ({}, {BOOTIMAGE: [entry(True)]}, (True, True)),
-    "bootimage on record, listed by an old build": (listed_by(BUILD), {BOOTIMAGE: [entry(True)]}, (True, True)),
-    "old build on record": ({}, {BUILD: [entry(False)]}, (False, True)),
-    "old build on record as deleted": ({}, {BUILD: [entry(True)]}, (False, False)),
-    "deleted and not deleted": ({}, {BUILD: [entry(True)], OTHER_BUILD: [entry(False)]}, (False, True)),
-    "another release's on record": ({}, {OTHER_RELEASE: [entry(False)]}, (False, False)),
-}
-
-
-@pytest.mark.parametrize(("uploads", "record", "found"), LISTS.values(), ids=LISTS)
-def test_image_is_a_bootimage_if_one_of_its_lists_is_of_a_bootimage(
-    uploads: dict[str, list[Image]], record: main.Record, found: tuple[bool, bool]
-) -> None:
-    """And what is said of it twice is looked at, unless all say that it is deleted."""
+    uploads = listed(BUILD, "m-old", "m-both") | listed(BOOTIMAGE, "m-new", "m-both", "m-twice")
+    uploads |= listed(OTHER_BUILD, "m-twice")
+    record = recorded(BOOTIMAGE, True, "m-recorded") | recorded(UNLISTED, False, "m-failed", "m-again")
+    record |= recorded(IMPOSSIBLE_DATE, True, "m-again", "m-gone") | recorded(OTHER_RELEASE, False, "m-other")
     release, to_look_at = main.find_images(RELEASE, uploads, record)
-    assert NAMED in to_look_at
-    assert (IMAGE.id in release.images, IMAGE in to_look_at) == found
+    assert release.images.keys() == {"m-named", "m-new", "m-both", "m-twice", "m-recorded"}
+    assert {image.id for image in to_look_at} == {*release.images, "m-old", "m-failed", "m-again"}
+    assert release.known.keys() == {*(image.id for image in to_look_at), "m-gone"}
+    assert set(release.read) == {*uploads, *record}
 
 
-# Runs
+def test_no_change_rests_on_a_look_that_is_older_than_a_minute() -> None:
+    environment = main.Environment("key ID", "secret", "", True, True)
+    region = Region(environment, Namespace(dry_run=False), REGION, [NAMED])
+    region.release = RELEASE
+    del region.ecs  # Whatever it asks for now is an error.
+    old = main.Look({IMAGE.id: SEEN._replace(public=True, tag="")}, (time.time() - 61, time.monotonic()))
+    assert not region.tag([IMAGE], "false", old) and not region.mark_snapshots([IMAGE], old)
+    assert not region.delete_image(old, IMAGE) and not region.delete_snapshot(old, main.Snapshot(REGION, "s-1"))
 
 
-def prune_all_but(prune: Prune, *kept: EcsImage) -> Run:
-    """Run, and check that all is pruned but these; what they may not lose is checked at the end of each run."""
-    run = prune()
-    assert run.status == 0
-    assert prune.world.listed("to be pruned") == []
-    for image in kept:
-        assert image.listed
-        assert image.public == image.was_public
-        assert image.tags.get("bootimage") != "false"
-    return run
-
-
-def test_bootimage_of_an_old_version_only_is_kept_and_tagged(world: World, prune: Prune) -> None:
+def test_bootimages_are_kept_and_tagged_from_whichever_list_they_come(world: World, prune: Prune) -> None:
     images = world.add_bootimage("410.84.202110010000-0", REGIONS)
-    world.branches["release-4.10"].insert(-1, world.branches["release-4.10"].pop(0))
-    prune_all_but(prune, *images)
-    assert all(image.tags == {"bootimage": "true"} for image in images)
-
-
-def test_build_that_is_named_for_another_architecture_is_kept(world: World, prune: Prune) -> None:
-    images = world.add_build(OTHER_BUILD, REGIONS, "bootimage")
+    world.branches["release-4.10"].insert(-1, world.branches["release-4.10"].pop(0))  # An old version names it.
+    images += world.add_build(OTHER_BUILD, REGIONS, "bootimage")
+    images += world.add_build("410.84.202206020000-0", [REGION], "bootimage")
     version = rhcos_json(BOOTIMAGE, REGIONS, world.directory)
     version["architectures"]["s390x"]["artifacts"]["qemu"] = {"release": OTHER_BUILD}
+    # By its ID, as an image of a region where it is not.
+    version["architectures"]["x86_64"]["images"]["aliyun"]["regions"][OTHER_REGION]["image"] = images[-1].id
     world.add_commit(version)
-    prune_all_but(prune, *images)
-
-
-def test_image_that_is_named_by_its_id_is_kept_in_whatever_region_it_is(world: World, prune: Prune) -> None:
-    image = world.add_build(OTHER_BUILD, [REGION], "bootimage")[0]
-    version = rhcos_json(BOOTIMAGE, REGIONS, world.directory)
-    regions = version["architectures"]["x86_64"]["images"]["aliyun"]["regions"]
-    regions[OTHER_REGION] = {"release": BOOTIMAGE, "image": image.id}
-    world.add_commit(version)
-    prune_all_but(prune, image)
-
-
-def test_second_image_of_a_bootimage_build_is_kept_under_another_builds_name(world: World, prune: Prune) -> None:
-    image = EcsImage("m-second", "eu-west-1", BOOTIMAGE, "bootimage", name=f"rhcos-{PRIVATE_BUILD}")
-    world.add_image(image)
+    images.append(EcsImage("m-uploaded", "eu-west-1", BOOTIMAGE, "bootimage", name=f"rhcos-{PRIVATE_BUILD}"))
+    world.add_image(images[-1])
     for build in (BOOTIMAGE, PRIVATE_BUILD):
-        world.metas[meta_path(build)]["aliyun"].append({"name": image.region, "id": image.id})
-    prune_all_but(prune, image)
+        world.metas[meta_path(build)]["aliyun"].append({"name": "eu-west-1", "id": "m-uploaded"})
+    run = prune()
+    assert (run.status, world.listed("to be pruned")) == (0, [])
+    assert [image.id for image in world.images.values() if image.kind == "bootimage" and image.tags != PIN] == []
+    assert not {image.id for image in images if recorded(run).get(image.id)}
 
 
-def test_pinned_image_is_kept_named_and_recorded_as_not_deleted(world: World, prune: Prune) -> None:
-    pinned = world.images_of(PUBLIC_BUILD)[0]
-    pinned.kind, pinned.tags = "pinned", {"Bootimage": "TRUE"}
-    run = prune_all_but(prune, pinned)
-    assert pinned.tags == {"Bootimage": "TRUE"}
-    assert run.line("WARNING", pinned.id, "pinned")
-    assert [each["deleted"] for each in run.record[PUBLIC_BUILD]] == [False, True]
+def test_image_of_each_other_kind_is_kept_named_and_not_on_record_as_deleted(world: World, prune: Prune) -> None:
+    def add(build: str, kind: str = "another release's", **options: Any) -> EcsImage:
+        return world.add_build(build, [REGION], kind, **options)[0]
 
-
-def test_image_that_is_pinned_between_two_looks_is_kept(world: World, prune: Prune) -> None:
-    """Its deletion is throttled, and somebody pins it until the next minute begins."""
-    image = world.images_of(PRIVATE_BUILD)[0]
-
-    def pin(call: Call) -> None:
-        if call.what == "DeleteImage" and image.id in call.ids:
-            image.kind, image.tags = "pinned", {"bootimage": "true"}
-
-    prune.faults.ecs = [EcsFault("DeleteImage", id=image.id, calls={1}, answer=THROTTLED)]
-    prune.faults.on_call = pin
-    prune.clock_speed = 60
-    run = prune_all_but(prune, image)
-    assert len([call for call in run.calls("ecs", "DeleteImage") if image.id in call.ids]) == 1
-
-
-def test_image_that_an_instance_uses_is_kept_and_stays_public(world: World, prune: Prune) -> None:
-    image = world.images_of(PUBLIC_BUILD)[0]
-    image.kind, image.usage = "used", "instance"
-    run = prune_all_but(prune, image)
-    assert image.tags == {}
-    assert run.line("WARNING", image.id, "instance")
-
-
-def test_image_that_an_instance_begins_to_use_during_the_run_stays_public(world: World, prune: Prune) -> None:
-    image = world.images_of(PUBLIC_BUILD)[0]
-
-    def use(call: Call) -> None:
-        if call.what == "TagResources" and image.id in call.ids:
-            image.kind, image.usage = "used", "instance"
-
-    prune.faults.ecs = [EcsFault("TagResources", id=image.id, calls={1}, answer=THROTTLED)]
-    prune.faults.on_call = use
-    prune.clock_speed = 60
-    prune_all_but(prune, image)
-    assert image.usage == "instance"
-
-
-def test_image_of_another_account_is_kept_and_not_recorded_as_deleted(world: World, prune: Prune) -> None:
-    image = world.add_build(OTHER_BUILD, [REGION], "another account's", owner=OTHER_KEY_ID, public=True)[0]
-    run = prune_all_but(prune, image)
-    assert run.line("WARNING", image.id, "account")
-    assert run.record[image.build][0]["deleted"] is False
-
-
-def test_young_build_is_kept_listed_or_on_record_and_an_older_one_is_not(world: World, prune: Prune) -> None:
-    listed, on_record = (world.add_build(days_ago(age), [REGION], "young build")[0] for age in (29.9, 3))
-    world.add_build(days_ago(30.1), REGIONS)
-    prune.write_record({on_record.build: [{"region": REGION, "image": on_record.id, "deleted": False}]})
-    run = prune_all_but(prune, listed, on_record)
-    assert listed.build not in run.record
-
-
-def test_image_of_another_release_is_kept_and_its_entry_unchanged(world: World, prune: Prune) -> None:
-    image = world.add_build(OTHER_RELEASE, [REGION], "another release's", directory="releases/rhcos-4.11")[0]
-    in_directory = world.add_build("49.84.202206070000-0", [REGION], "another release's")[0]
-    record = {OTHER_RELEASE: [{"region": REGION, "image": image.id, "deleted": False}]}
-    prune.write_record(record)
-    run = prune_all_but(prune, image, in_directory)
-    assert run.record[OTHER_RELEASE] == record[OTHER_RELEASE]
-    assert in_directory.build not in run.record
-
-
-def test_image_on_record_that_no_builds_json_lists_is_kept(world: World, prune: Prune) -> None:
-    image = world.add_build(OTHER_BUILD, [REGION], "another release's")[0]
+    unlisted = add(UNLISTED)
     world.listings[world.directory].pop(0)
-    prune.write_record({OTHER_BUILD: [{"region": REGION, "image": image.id, "deleted": False}]})
-    run = prune_all_but(prune, image)
-    assert run.line("WARNING", image.id, "builds.json")
-    assert run.record[OTHER_BUILD][0]["deleted"] is False
+    on_record = [add(days_ago(3), "young build"), add(OTHER_RELEASE, directory="releases/rhcos-4.11"), unlisted]
+    record = {image.build: [{"region": REGION, "image": image.id, "deleted": False}] for image in on_record}
+    prune.write_record(record)
+    words = {
+        "pinned": add("410.84.202206010000-0", "pinned", tags={"Bootimage": "TRUE"}, public=True),
+        "instance": add("410.84.202206020000-0", "used", usage="instance", public=True),
+        "account": add("410.84.202206030000-0", "another account's", owner=OTHER_KEY_ID, public=True),
+        "younger": on_record[0],
+        "builds.json": unlisted,
+        "my-server": add("410.84.202206040000-0", name="my-server"),
+        OTHER_RELEASE: add("410.84.202206050000-0", name=f"rhcos-{OTHER_RELEASE}"),
+    }
+    unread = [add(YOUNG, "young build"), add("49.84.202206070000-0"), add("410.84.test-0", "undated build")]
+    add(days_ago(30.1), "to be pruned")
+    run = prune()
+    assert (run.status, world.listed("to be pruned")) == (0, [])
+    assert words["instance"].tags == {} and words["pinned"].tags == {"Bootimage": "TRUE"}
+    assert all(run.line("WARNING", image.id, word) for word, image in words.items())
+    assert not any(recorded(run)[image.id] for image in words.values())
+    assert {image.build for image in unread}.isdisjoint(run.record) and run.record.items() >= record.items()
 
 
-@pytest.mark.parametrize("name", [f"rhcos-{OTHER_RELEASE}", "my-server"], ids=["another build ID", "no build ID"])
-def test_image_whose_name_has_another_or_no_build_id_is_kept(world: World, prune: Prune, name: str) -> None:
-    image = world.images_of(PRIVATE_BUILD)[0]
-    image.kind, image.name = "another release's", name
-    run = prune_all_but(prune, image)
-    assert run.line("WARNING", image.id, name)
+def test_image_that_somebody_pins_or_uses_between_two_looks_is_kept(world: World, prune: Prune) -> None:
+    """Tags and a deletion are throttled; before the next minute begins, somebody needs the image."""
+    (pinned, used), (late, _) = world.images_of(PUBLIC_BUILD), world.images_of(PRIVATE_BUILD)
+
+    def need(call: Call) -> None:
+        if call.what == "TagResources" and {pinned.id, used.id} & set(call.ids):
+            pinned.kind, pinned.tags, used.kind, used.usage = "pinned", dict(PIN), "used", "instance"
+        if call.what == "DeleteImage" and late.id in call.ids:
+            late.kind, late.tags = "pinned", dict(PIN)
+
+    prune.faults.ecs = [EcsFault("TagResources", id=image.id, calls={1}, answer=THROTTLED) for image in (pinned, used)]
+    prune.faults.ecs.append(EcsFault("DeleteImage", id=late.id, calls={1}, answer=THROTTLED))
+    prune.faults.on_call, prune.clock_speed = need, 100
+    run = prune()
+    assert (run.status, world.listed("to be pruned")) == (0, [])
+    assert pinned.public and used.public and pinned.tags == late.tags == PIN
+    assert [call.status for call in run.calls("ecs", "DeleteImage") if late.id in call.ids] == [400]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -83,10 +84,26 @@ def test_item_that_fails_its_whole_batch_is_found_and_holds_up_nobody(error: Out
     assert len(log.batches) < 80
 
 
-def test_batch_after_a_failed_one_is_a_quarter_and_full_again_after_the_next_outcome() -> None:
+def test_batch_after_a_failed_one_is_a_quarter_and_after_an_answered_one_four_times_as_large() -> None:
     log = Log(5, LOST, True)
     work_off(log, 200, 64)
-    assert [len(batch) for batch in log.batches[:4]] == [64, 16, 4, 64]
+    assert [len(batch) for batch in log.batches[:10]] == [64, 16, 4, 16, 4, 1, 4, 1, 1, 4]
+
+
+def test_many_items_that_fail_their_batches_cost_a_few_calls_each() -> None:
+    calls: list[int] = []
+
+    def work(batch: list[Any], outcomes: Outcomes) -> Errors:
+        calls.append(len(batch))
+        if any(item % 3 == 0 for item in batch):
+            raise DENIED
+        return answer(batch, outcomes)
+
+    outcomes: Outcomes = {}
+    with contextlib.suppress(DeniedError):
+        main.work_off(range(300), outcomes, work, 99, Patience())
+    assert sum(outcome == "done" for outcome in outcomes.values()) == 200
+    assert len(calls) < 700
 
 
 def test_throttled_call_for_a_whole_batch_blames_nobody_and_keeps_its_size(pauses: list[float]) -> None:
@@ -116,53 +133,87 @@ NO_HOPE: dict[str, tuple[list[OutsideError], int]] = {
 def test_there_is_no_hope_after_so_many_rounds_without_an_answer(errors: list[OutsideError], rounds: int) -> None:
     patience = Patience()
     for _ in range(rounds - 1):
-        patience.wait(False, errors)
+        patience.wait(False, errors, 200)
     with pytest.raises(OutsideError):
-        patience.wait(False, errors)
+        patience.wait(False, errors, 200)
+
+
+def test_seconds_without_an_answer_count_once_if_calls_hang_side_by_side() -> None:
+    patience = Patience()
+    for _ in range(7):
+        patience.wait(True, [LostError("hangs", seconds=40.0)] * 4, 40)
+    with pytest.raises(LostError):
+        patience.wait(True, [LostError("hangs", seconds=40.0)] * 4, 40)
+    patience.wait(True, [THROTTLED], 40)  # What is answered goes on.
+
+
+def test_next_kind_of_work_goes_on_waiting_where_the_last_one_ended_but_for_lost_rounds() -> None:
+    patience = Patience(lost_rounds=7, throttled_rounds=14)
+    made = []
+
+    def work(_: list[Any], outcomes: Outcomes) -> Errors:
+        made.append(1)
+        raise LOST if len(made) < 5 else THROTTLED
+
+    with pytest.raises(ThrottledError):
+        main.work_off([1, 2], {}, work, 1, patience)
+    assert len(made) == 5
 
 
 def test_an_answer_starts_both_counts_again_and_only_throttling_waits_then(pauses: list[float]) -> None:
     patience = Patience()
     for _ in range(20):
         for error in (LOST, THROTTLED):
-            patience.wait(False, [error])
+            patience.wait(False, [error], 0)
         del pauses[:]
-        patience.wait(True, [LOST])
+        patience.wait(True, [LOST], 0)
         assert pauses == []
-        patience.wait(True, [LOST, THROTTLED])
+        patience.wait(True, [LOST, THROTTLED], 0)
         assert pauses == [17.0]
 
 
 def test_throttled_rounds_do_not_count_as_lost_ones() -> None:
     patience = Patience()
     for error in [LOST] * 7 + [THROTTLED] * 14:
-        patience.wait(False, [error])
+        patience.wait(False, [error], 0)
     with pytest.raises(LostError):
-        patience.wait(False, [LOST])
+        patience.wait(False, [LOST], 0)
 
 
 def test_pause_of_lost_rounds_doubles_with_jitter_up_to_five_seconds(pauses: list[float]) -> None:
     for _ in range(100):
         patience = Patience(rounds=9)
         for _ in range(8):
-            patience.wait(False, [LOST])
+            patience.wait(False, [LOST], 0)
     for number, most in enumerate([0.5, 1, 2, 4, 5, 5, 5, 5]):
         assert most / 2 <= min(pauses[number::8]) < max(pauses[number::8]) <= most
 
 
-EARLY = {"throttled": THROTTLED, "more lost than answered": LOST}
-
-
-@pytest.mark.parametrize("error", EARLY.values(), ids=EARLY)
+@pytest.mark.parametrize("error", [THROTTLED, LOST], ids=["throttled", "more lost than answered"])
 def test_round_ends_early_if_the_others_would_meet_the_same(pool: ThreadPoolExecutor, error: OutsideError) -> None:
+    made: list[int] = []
+
     def fail(item: int) -> str:
-        time.monotonic()
+        made.append(item)
         raise error
 
+    with contextlib.suppress(ThrottledError):
+        main.try_each(fail, pool, list(range(1000)), {})
+    assert 1 <= len(made) <= 4
+
+
+def test_what_is_throttled_for_ever_is_given_up_even_if_looks_are_answered(pool: ThreadPoolExecutor) -> None:
+    def throttle(_: int) -> str:
+        raise THROTTLED
+
+    def work(batch: list[Any], outcomes: Outcomes) -> Errors:
+        outcomes[batch.pop()] = "gone already"
+        return main.try_each(throttle, pool, batch, outcomes)
+
     outcomes: Outcomes = {}
-    errors = main.try_each(fail, pool, list(range(1000)), outcomes)
-    assert 1 <= len(errors) <= 4
-    assert outcomes == {}
+    with pytest.raises(ThrottledError):
+        main.work_off(range(100), outcomes, work, 10, Patience())
+    assert len(outcomes) == 15
 
 
 def test_there_is_no_hope_if_several_calls_were_all_denied(pool: ThreadPoolExecutor) -> None:
@@ -205,10 +256,15 @@ def test_single_call_is_repeated_only_if_its_answer_was_lost(error: OutsideError
         raise error
 
     with pytest.raises(type(error)):
-        main.insist(call)
+        main.insist(call, Patience())
     assert len(made) == calls
 
 
-@pytest.mark.parametrize(("age", "fresh"), [(0, True), (59, True), (61, False), (-5, False)])
-def test_look_is_fresh_for_a_minute_and_not_if_the_clock_was_set_back(age: float, fresh: bool) -> None:
-    assert main.Look({}, time.time() - age).is_fresh() == fresh
+AGES = {"new": (0, 0, True), "59 s": (59, 59, True), "61 s": (61, 61, False), "the machine slept": (70, 5, False)}
+AGES |= {"clock set back": (-5, 25, False), "clock set back for long": (10, 70, False)}
+
+
+@pytest.mark.parametrize(("age", "steady", "fresh"), AGES.values(), ids=AGES)
+def test_look_is_fresh_for_a_minute_by_both_clocks(age: float, steady: float, fresh: bool) -> None:
+    clock, steady_clock = main.read_clocks()
+    assert main.Look({}, (clock - age, steady_clock - steady)).is_fresh() == fresh

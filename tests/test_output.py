@@ -1,23 +1,22 @@
-"""What a person reads: lines, the status line of a terminal, progress, the summary, a debug run; and the README."""
+"""What a person reads: lines, the status line of a terminal, progress, the summary, a debug run."""
 
 from __future__ import annotations
 
-import io
 import logging
 import re
+import subprocess
 import sys
 import time
 
 import pytest
-from faults import Refused
-from harness import MAIN, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, in_shell
+from faults import EcsFault, ecs_error
+from harness import PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, in_shell
 from world import GITHUB_TOKEN, KEY_ID, SECRET, World, image_id
 
 import main
 
 IMAGE, FAILING = image_id(PUBLIC_BUILD, REGIONS[0]), image_id(PRIVATE_BUILD, REGIONS[0])
 TERMINAL = [sys.executable, "-c", "import os, pty, sys; sys.exit(os.WEXITSTATUS(pty.spawn(sys.argv[1:])))"]
-README = (MAIN.parent / "README.md").read_text()
 
 
 def test_pipe_gets_every_line_that_the_log_gets_from_the_first_to_the_last(prune: Prune) -> None:
@@ -32,43 +31,42 @@ def test_pipe_gets_every_line_that_the_log_gets_from_the_first_to_the_last(prune
 
 @pytest.mark.parametrize("interrupted", [False, True], ids=["to the end", "interrupted"])
 def test_terminal_gets_a_status_line_that_fits_and_is_cleared_and_no_image(prune: Prune, interrupted: bool) -> None:
-    prune.faults.latency["ecs"] = 10 if interrupted else 0.3
-    timeout = ["timeout", "--foreground", "--preserve-status", "-s", "INT", "3"] if interrupted else []
-    run = prune(prefix=[*TERMINAL, *timeout], env={"COLUMNS": "80"})
+    prune.faults.latency["ecs"] = 10 if interrupted else 0.1
+    prune.clock_speed = 10  # The status is rewritten 20 times a second.
+    with prune.started(prefix=TERMINAL, env={"COLUMNS": "24"}, stdin=subprocess.PIPE) as started:
+        if interrupted:
+            started.wait_until(lambda sandbox: sandbox.under_way["ecs"])
+            time.sleep(0.3)
+            assert started.process.stdin
+            started.process.stdin.write("\x03")  # Ctrl-C, which the terminal shows as ^C
+        run = started.finish()
     assert run.status == (130 if interrupted else 0)
     assert IMAGE not in run.output and interrupted == (IMAGE not in run.log)
     cleared = re.findall(r"([^\n]*)(?=\n\x1b\[K)", run.output)
     assert any(re.search(r"regions checked \d/2" if interrupted else r"images \d/8", line) for line in cleared)
-    assert all(len(line.replace("\x1b[K", "")) < 78 for line in cleared)
+    assert interrupted == any(line.endswith("^C") for line in cleared)
+    assert all(len(line.replace("\x1b[K", "")) < 24 for line in cleared)
     left = re.sub(r"[^\n]*\n\x1b\[K", "", run.output).splitlines()
     assert [line for line in left if not re.match(r"(INFO|WARNING|ERROR) ", line)] == []
 
 
-def test_status_line_is_rewritten_in_place_and_cut_to_the_width(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "20")
-    terminal = main.Terminal(stream := io.StringIO())
-    terminal.show("x" * 50)
-    terminal.emit(logging.makeLogRecord({"msg": "line"}))
-    terminal.show("")
-    assert stream.getvalue() == f"{'x' * 17}\r\x1b[Kline\n{'x' * 17}\r\x1b[K"
-
-
 def test_dry_run_names_each_change_and_changes_nothing(world: World, prune: Prune) -> None:
+    path = prune.write_record(record := '{"410.84.202001010000-0":   [ ]}')
     run = prune("--delete-snapshots", "--dry-run", "4.10")
-    assert run.status == 0
+    assert (run.status, path.read_text()) == (0, record)
     for image in world.images.values():
         line = run.line(image.id, "would be tagged", f"bootimage={str(image.kind == 'bootimage').lower()}")
         assert ("made private" in line, "deleted" in line) == (image.build == PUBLIC_BUILD, image.kind != "bootimage")
     assert run.line(IMAGE.replace("m-", "s-"), "would be deleted")
     assert {call.what for call in run.calls("ecs")} == {"DescribeImages", "DescribeSnapshots"}
-    assert [path.name for path in prune.folder.iterdir()] == ["aliyun_pruner.log"]
+    assert sorted(path.name for path in prune.folder.iterdir()) == ["aliyun_pruner.log", "deleted_images.json"]
 
 
 def test_figures_of_the_summary_add_up(world: World, prune: Prune) -> None:
     world.add_build("410.84.202206070000-0", REGIONS, "pinned", tags={"bootimage": "true"})
     for image in world.add_build("410.84.202206090000-0", REGIONS):
         del world.images[image.id]
-    prune.faults.refusals["DeleteImage", FAILING] = Refused(403, "OperationDenied")
+    prune.faults.ecs = [EcsFault("DeleteImage", id=FAILING, answer=ecs_error(403, "OperationDenied"))]
     run = prune()
     assert run.status == 1
     table = re.findall(rf"({'|'.join(REGIONS)}|total) +(\d+) +(\d+) +(\d+) +(\d+)\n", run.output)
@@ -78,12 +76,14 @@ def test_figures_of_the_summary_add_up(world: World, prune: Prune) -> None:
     assert run.line("ERROR", FAILING, "OperationDenied") and run.line("snapshots left", "3")
 
 
-def test_debug_run_has_each_call_and_secrets_are_in_no_output(prune: Prune) -> None:
+def test_debug_run_has_each_call_with_what_it_is_about_and_no_secret_is_in_any_output(prune: Prune) -> None:
     message = f"{KEY_ID} {SECRET} {GITHUB_TOKEN} /?Signature=c2lnbmF0dXJl%3D&Action=DeleteImage"
-    prune.faults.refusals["DeleteImage", FAILING] = Refused(403, "OperationDenied", message)
+    prune.faults.ecs = [EcsFault("DeleteImage", id=FAILING, answer=ecs_error(403, "OperationDenied", message))]
     prune.faults.lost_after, prune.faults.seed, prune.clock_speed = 0.3, 1, 20
-    run = prune("--debug", "4.10", env={"DEBUG": "sdk"})  # It checks that there is no secret.
+    run = prune("-d", "4.10", env={"DEBUG": "sdk"})  # It checks that there is no secret.
     assert len(re.findall(r"DEBUG.* in \d+\.\d+ s\n", run.output)) == len(run.sandbox.calls)
+    deletions = re.findall(r"DEBUG +\S+ DeleteImage \['(m-[0-9a-f]{20})'\]: ", run.output)
+    assert sorted(deletions) == sorted(call.ids[0] for call in run.calls("ecs", "DeleteImage"))
     assert run.line("ERROR", "<ALIYUN_ACCESS_KEY_ID>") and "c2ln" not in run.output
 
 
@@ -104,7 +104,7 @@ def test_foreign_text_is_one_line_without_secrets_and_control_characters(monkeyp
         assert main.one_line(text)[:280] == expected[:280] and SECRET[:3] not in main.one_line(text)
 
 
-SHELLS = {"closed": '"$@" >&-', "closed by its reader": '"$@" | true', "full": '"$@" >/dev/full'}
+SHELLS = {"closed": '"$@" >&- 2>&- <&-', "closed by its reader": '"$@" | true', "full": '"$@" >/dev/full'}
 SHELLS["ascii"] = 'LC_ALL=C PYTHONIOENCODING=ascii exec "$@" --filename ré.json'
 
 
@@ -116,7 +116,7 @@ def test_run_is_completed_whatever_becomes_of_its_output(world: World, prune: Pr
 
 
 def test_progress_is_logged_every_30_seconds_where_there_is_no_terminal(prune: Prune) -> None:
-    prune.faults.latency, prune.clock_speed = {"store": 0.8}, 60
+    prune.faults.latency, prune.clock_speed = {"store": 0.3}, 150
     run = prune()
     assert "INFO    builds.json 0/5" in run.output and "INFO builds 0/5" in run.log
 
@@ -126,11 +126,4 @@ def test_progress_counts_what_is_done_and_failed_and_the_regions_that_are_thrott
     progress.begin("images", 1234, {1: "done", 2: main.OutsideError("failed")}, {3: "done"})
     assert str(progress) == "images 3/1,234, failed 1"
     progress.throttled = {"us-east-1": time.time() + 30, "cn-beijing": time.time() - 1}
-    assert re.search(r"1 region.* throttled until \d\d:\d\d:\d\d$", str(progress))
-
-
-def test_readme_has_the_usage_and_the_test_command_that_ci_runs(prune: Prune) -> None:
-    output = prune("--help", env={"COLUMNS": "100", "NO_COLOR": "1"}).output
-    assert f"```text\n{output.replace('optional arguments:', 'options:')}```" in README  # the heading of Python 3.9
-    assert [line[-15:] for line in README.splitlines() if "pytest" in line] == ["-m pytest tests"]
-    assert "grep -m 1 'pytest' README.md" in (MAIN.parent / ".ci" / "run").read_text()
+    assert re.search(r"regions throttled 1, until \d\d:\d\d:\d\d$", str(progress))

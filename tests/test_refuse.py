@@ -1,242 +1,175 @@
-"""When the run ends before its first change: exit 1, one clear line, the cloud and the record as they were."""
+"""A run that cannot know what to keep ends before its first change: status 1, one clear line, the record as it was."""
 
 from __future__ import annotations
 
-import json
-import shutil
+from typing import Any
 
 import pytest
-from faults import Answer, Refused
-from harness import BOOTIMAGE, PRIVATE_BUILD, REGIONS, Prune, assert_refused
-from world import (
-    API_HOST,
-    DIRECTORY,
-    KEY_ID,
-    OTHER_KEY_ID,
-    OTHER_SECRET,
-    STORE_HOST,
-    STREAM_METADATA,
-    World,
-    builds_path,
-    builds_url,
-    commits_url,
-    ecs_host,
-    rhcos_json,
-    version_url,
-)
+from faults import HANGS, NO_IMAGES, Answer, EcsFault, Faults
+from harness import REGIONS, Prune, assert_refused
+from world import API_HOST, KEY_ID, OTHER_KEY_ID, OTHER_SECRET, SECRET, STORE_HOST, builds_url, commits_url, ecs_host
 
-RECORD = '{"410.84.202001010000-0":   [ ]}'
+import main
+
+KEYS = main.SECRETS[:2]
+CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "ALIBABA_CLOUD_CA_BUNDLE")
+PLAIN_HTTP = Answer(302, b"", {"Location": f"http://{STORE_HOST}/"})
 
 
 @pytest.fixture(autouse=True)
 def record(prune: Prune) -> None:
     """A record that is not formatted as a run would write it."""
-    prune.write_record(RECORD)
+    prune.write_record('{"410.84.202001010000-0":   [ ]}')
 
 
-def test_history_without_any_aliyun_bootimage(world: World, prune: Prune) -> None:
-    del world.branches["release-4.10"][:-1]
-    assert_refused(prune, "names an Aliyun bootimage", "check the release")
+def answering(url: str, *answer: Any) -> dict[str, Any]:
+    return {"answers": {url: Answer(*answer)}}
 
 
-BOOTIMAGE_VERSION = rhcos_json(BOOTIMAGE, REGIONS, DIRECTORY)
-OTHER_SHAPES = {"a list": [], "nested too deeply": b'{"architectures":' * 100_000}
-
-
-@pytest.mark.parametrize("version", OTHER_SHAPES.values(), ids=OTHER_SHAPES)
-def test_version_of_another_shape(world: World, prune: Prune, version: object) -> None:
-    commit = world.add_commit(version)
-    assert_refused(prune, commit, "nothing was changed")
-
-
-def test_truncated_version(world: World, prune: Prune) -> None:
-    commit = world.add_commit(json.dumps(BOOTIMAGE_VERSION).encode()[:-20])
-    assert_refused(prune, commit, "not JSON", "try again later")
-
-
-def test_no_such_branch(prune: Prune) -> None:
-    prune.world.branches["release-4.11"] = prune.world.branches.pop("release-4.10")
-    assert_refused(prune, "no branch release-4.10", "check the release")
-
-
-def test_github_is_down(prune: Prune) -> None:
-    prune.faults.dead_hosts.add(API_HOST)
-    prune.clock_speed = 20
-    assert_refused(prune, API_HOST)
-
-
-def test_github_answers_only_errors(prune: Prune) -> None:
-    prune.faults.answers[commits_url()] = Answer(502, b"<html>unicorn</html>")
-    prune.clock_speed = 20
-    assert_refused(prune, "502", "try again later")
-
-
-@pytest.mark.parametrize("commits", [b"{", [{"commit": {}}]], ids=str)
-def test_list_of_commits_of_another_shape(prune: Prune, commits: object) -> None:
-    prune.faults.answers[commits_url()] = Answer(200, commits)
-    prune.clock_speed = 20
-    assert_refused(prune, "GitHub", "commits", "try again later")
-
-
-@pytest.mark.parametrize(
-    ("env", "code"),
-    [
-        ({"ALIYUN_ACCESS_KEY_ID": "LTAI5tUnknown"}, "InvalidAccessKeyId.NotFound"),
-        ({"ALIYUN_ACCESS_KEY_SECRET": "wrong-secret-of-nobody"}, "InvalidAccessKeySecret"),
-    ],
-    ids=["unknown key", "wrong secret"],
-)
-def test_credentials_are_refused(prune: Prune, env: dict[str, str | None], code: str) -> None:
-    assert_refused(prune, code, "ALIYUN_ACCESS_KEY_ID", env=env)
-
-
-@pytest.mark.parametrize("code", ["InvalidAccessKeyId.NotFound", "InvalidTimeStamp.Expired"])
-def test_credentials_are_refused_with_any_code(prune: Prune, code: str) -> None:
-    prune.faults.refusals["DescribeImages", ""] = Refused(403, code, f"{KEY_ID} is refused.")
-    run = assert_refused(prune, "refused the credentials", "ALIYUN_ACCESS_KEY_ID", "clock")
-    assert run.calls("store") == []
-
-
-@pytest.mark.parametrize("code", ["Forbidden.RAM", "NoPermission.System"])
-def test_account_has_no_permission_to_look(prune: Prune, code: str) -> None:
-    prune.faults.refusals["DescribeImages", ""] = Refused(403, code, f"User {KEY_ID} is not authorized.")
-    assert_refused(prune, code, "ecs:DescribeImages")
-
-
-def test_credentials_of_another_account(prune: Prune) -> None:
-    env = {"ALIYUN_ACCESS_KEY_ID": OTHER_KEY_ID, "ALIYUN_ACCESS_KEY_SECRET": OTHER_SECRET}
-    assert_refused(prune, "none of the bootimages is listed as the account's own", "ecs:DescribeImages", env=dict(env))
-
-
-def test_no_image_is_visible(prune: Prune) -> None:
-    prune.world.images.clear()
-    assert_refused(prune, "none of the bootimages is listed as the account's own", "ecs:DescribeImages")
-
-
-def test_no_region_answers(prune: Prune) -> None:
-    prune.faults.dead_hosts.update(ecs_host(region) for region in REGIONS)
-    prune.clock_speed = 20
-    assert_refused(prune, "no region answered", "proxy")
-
-
-BROKEN_RECORDS = {
-    "empty file": b"",
-    "not UTF-8": b"\xff",
-    "an entry lacks almost all": json.dumps({PRIVATE_BUILD: [{"region": "us-east-1"}]}).encode(),
+FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "GitHub is down": ({"dead_hosts": {API_HOST}}, [API_HOST, "502", "try again later"]),
+    "no such branch": (answering(commits_url(), 404), ["no branch release-4.10", "check the release"]),
+    "commits cut short": ({"commits_listed": 1}, ["do not end with the oldest one", "run again later"]),
+    "version not found": (answering("rhcos.json", 404), ["rhcos.json", "404"]),
+    "version damaged": (answering("rhcos.json", 200, b"{"), ["rhcos.json", "not JSON", "try again later"]),
+    "version of another shape": (answering("rhcos.json", 200, []), ["rhcos.json", "what to keep is unknown"]),
+    "no bootimage": (answering("rhcos.json", 200, {"architectures": {}}), ["an Aliyun bootimage", "check the release"]),
+    "no region answers": ({"dead_hosts": set(map(ecs_host, REGIONS))}, ["no region answered", "proxy"]),
+    "no permission": ({"lacking": {("", "DescribeImages")}}, ["Forbidden.RAM", "ecs:DescribeImages"]),
+    "nothing listed": ({"ecs": [EcsFault("DescribeImages", answer=NO_IMAGES)]}, ["none of the", "ecs:DescribeImages"]),
+    "no builds.json": (answering("/builds.json", 403), ["no builds.json", "check the release"]),
+    "builds.json not answered": (answering(builds_url(), 500), [builds_url(), "500", "try again later"]),
+    "builds.json elsewhere": ({"answers": {builds_url(): PLAIN_HTTP}}, [builds_url(), "InvalidSchema"]),
+    "builds.json of another shape, and the others hang": (
+        {"answers": {builds_url(): Answer(200, []), "/builds.json": HANGS}},
+        [builds_url(), "not a list of builds"],
+    ),
 }
 
 
-@pytest.mark.parametrize("content", BROKEN_RECORDS.values(), ids=BROKEN_RECORDS)
-def test_record_that_is_none(prune: Prune, content: bytes) -> None:
-    (prune.folder / "deleted_images.json").write_bytes(content)
-    run = assert_refused(prune, "deleted_images.json is not a record", "--filename")
-    assert run.sandbox.calls == []
+@pytest.mark.parametrize(("faults", "words"), FAULTS.values(), ids=FAULTS)
+def test_run_is_refused_if_what_has_to_be_known_is_not_known(
+    prune: Prune, faults: dict[str, Any], words: list[str]
+) -> None:
+    prune.faults, prune.clock_speed = Faults(**faults), 40
+    assert_refused(prune, *words)
 
 
-UNUSABLE_PATHS = {
-    "record is a folder": ("--filename", ".", "directory"),
-    "record in a missing folder": ("--filename", "missing/file", "No such file"),
-    "log in a missing folder": ("--log-to-file", "missing/file", "No such file"),
-    "log below a file": ("--log-to-file", "main.py/file", "Not a directory"),
+PROXY = "http://user:pa55wordOfProxy@127.0.0.1:9"
+ENVIRONMENTS: dict[str, tuple[dict[str, str | None], list[str], int]] = {  # and the number of calls
+    "no key": (dict(zip(KEYS, (None, " "))), [*KEYS, "set"], 0),
+    "dead proxy": (dict.fromkeys(("HTTPS_PROXY", "https_proxy"), PROXY), [API_HOST, "check HTTPS_PROXY"], 0),
+    "no CA": (dict.fromkeys(CA_VARIABLES, ""), ["CERTIFICATE_VERIFY_FAILED", "package certifi"], 0),
+    "expired token": ({"GITHUB_TOKEN": "ghp_expired"}, ["Bad credentials", "GITHUB_TOKEN"], 1),
+    "unknown key": ({"ALIYUN_ACCESS_KEY_ID": "LTAI5t78"}, ["InvalidAccessKeyId.NotFound", KEYS[0], "clock"], 6),
+    "wrong secret": ({"ALIYUN_ACCESS_KEY_SECRET": "nobodys-secret"}, ["InvalidAccessKeySecret", KEYS[1], "clock"], 6),
+    "another account": (dict(zip(KEYS, (OTHER_KEY_ID, OTHER_SECRET))), ["none of the bootimages", KEYS[0]], 6),
 }
 
 
-@pytest.mark.parametrize(("option", "path", "reason"), UNUSABLE_PATHS.values(), ids=UNUSABLE_PATHS)
-def test_file_that_cannot_be_written(prune: Prune, option: str, path: str, reason: str) -> None:
-    (prune.folder / "main.py").touch()
-    run = prune(option, path, "4.10")
-    assert run.status == 1
-    assert run.line("error" if option == "--log-to-file" else "ERROR", str((prune.folder / path).resolve()), reason)
-    assert run.sandbox.calls == []
+@pytest.mark.parametrize(("env", "words", "calls"), ENVIRONMENTS.values(), ids=ENVIRONMENTS)
+def test_environment_that_is_of_no_use_is_found_before_the_builds_are_read(
+    prune: Prune, env: dict[str, str | None], words: list[str], calls: int
+) -> None:
+    prune.clock_speed = 40
+    run = assert_refused(prune, *words, env=env)
+    assert len(run.sandbox.calls) <= calls
+    assert "pa55word" not in run.output + run.log
 
 
-@pytest.mark.parametrize("option", ["--filename", "--log-to-file"])
-def test_empty_file_name_is_a_usage_error(prune: Prune, option: str) -> None:
-    run = prune(option, "", "4.10")
-    assert run.status == 2
-    assert run.line(option, "must not be empty")
-
-
-def test_record_and_log_are_the_same_file(prune: Prune) -> None:
-    path = prune.write_record(RECORD)
-    assert prune("--log-to-file", str(path), "4.10").status == 2
-    assert path.read_text() == RECORD
-
-
-def test_no_builds_json_in_any_directory(world: World, prune: Prune) -> None:
-    world.listings.clear()
-    assert_refused(prune, "has no builds.json", "check the release")
-
-
-OTHER_LISTINGS: dict[str, object] = {
-    "not JSON": b'{"builds": [',
-    "arches are a string": {"builds": [{"id": "410.84.202001010000-0", "arches": "x86_64"}]},
-}
-
-
-@pytest.mark.parametrize("listing", OTHER_LISTINGS.values(), ids=OTHER_LISTINGS)
-def test_builds_json_of_another_shape(prune: Prune, listing: object) -> None:
-    prune.faults.answers[builds_url()] = Answer(200, listing)
-    assert_refused(prune, builds_url())
-
-
-def test_builds_json_that_cannot_be_fetched(prune: Prune) -> None:
-    prune.faults.answers[builds_url()] = Answer(500, b"")
-    prune.clock_speed = 20
-    assert_refused(prune, builds_url(), "try again later")
-
-
-def test_one_of_two_builds_json_is_unreadable(world: World, prune: Prune) -> None:
-    world.add_bootimage("410.84.202208010000-0", REGIONS, "prod/streams/4.10/builds")
-    world.listings["prod/streams/4.10/builds"] = [{"id": None}]
-    assert_refused(prune, builds_path("prod/streams/4.10/builds"))
-
-
-def test_record_that_can_no_longer_be_written_at_the_end(prune: Prune) -> None:
-    folder = prune.folder / "host"
-    folder.mkdir()
-    prune.faults.latency["ecs"] = 0.1
-    with prune.started("--filename", "host/record.json", "4.10") as started:
-        started.wait_until(lambda sandbox: any(call.what == "DeleteImage" for call in sandbox.calls))
-        shutil.rmtree(folder)
-        run = started.finish()
-    assert run.status == 1
-    assert run.line("ERROR", "host/record.json", "could not be written")
-
-
-def test_missing_credentials_are_named_together(prune: Prune) -> None:
-    env = {"ALIYUN_ACCESS_KEY_ID": None, "ALIYUN_ACCESS_KEY_SECRET": " "}
-    run = assert_refused(prune, "ALIYUN_ACCESS_KEY_ID", "ALIYUN_ACCESS_KEY_SECRET", "set", env=env)
-    assert run.sandbox.tunnels == {}
-
-
-@pytest.mark.parametrize("token", ["ghp_expired", None])
-def test_github_that_refuses_names_the_token(prune: Prune, token: str | None) -> None:
-    if token is None:
-        prune.faults.github_budget = 0
-    assert_refused(prune, "GITHUB_TOKEN", "2033" if token is None else "Bad credentials", env={"GITHUB_TOKEN": token})
-
-
-@pytest.mark.parametrize("answer", [Answer(404), Answer(403), Answer(500), Answer(200, b"{")], ids=str)
-@pytest.mark.parametrize("token", [True, False], ids=["contents API", "raw"])
-def test_version_that_cannot_be_fetched(world: World, prune: Prune, answer: Answer, token: bool) -> None:
-    commit = world.branches["release-4.10"][0]
-    prune.faults.answers[f"contents/{STREAM_METADATA}" if token else version_url(commit)] = answer
-    prune.clock_speed = 20
-    assert_refused(prune, "rhcos.json", env={} if token else {"GITHUB_TOKEN": None})
-
-
-@pytest.mark.parametrize("host", [API_HOST, STORE_HOST, ecs_host(REGIONS[0])])
 @pytest.mark.parametrize("bad", ["untrusted_hosts", "misnamed_hosts"])
-def test_certificate_that_cannot_be_verified_is_asked_for_once(prune: Prune, host: str, bad: str) -> None:
+@pytest.mark.parametrize("host", [STORE_HOST, ecs_host(REGIONS[0])])
+def test_certificate_that_cannot_be_verified_is_asked_for_once(prune: Prune, bad: str, host: str) -> None:
     prune.options[bad] = {host}
-    run = assert_refused(prune, host, "CERTIFICATE_VERIFY_FAILED", "REQUESTS_CA_BUNDLE")
-    assert run.sandbox.tunnels[host] <= 5
+    run = assert_refused(prune, host, "CERTIFICATE_VERIFY_FAILED", "ca.pem: set REQUESTS_CA_BUNDLE")
+    assert run.sandbox.tunnels[host] <= 5  # as many as there are listings
     assert not [call for call in run.sandbox.calls if host in (call.where, ecs_host(call.where))]
 
 
-def test_proxy_that_is_dead_is_named_without_its_password(prune: Prune) -> None:
-    prune.clock_speed = 20
-    proxy = "http://user:pa55wordOfProxy@127.0.0.1:9"
-    run = assert_refused(prune, "HTTPS_PROXY", env={"HTTPS_PROXY": proxy, "https_proxy": proxy})
-    assert "pa55wordOfProxy" not in run.output + run.log
+@pytest.fixture
+def variables(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """No variable that main.py reads is set but the key."""
+    for name in (*CA_VARIABLES, "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in zip(main.SECRETS, (KEY_ID, SECRET, "")):
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+CAS: dict[tuple[str, str, str], tuple[str | bool, str | bool]] = {
+    ("", "", ""): (True, True),
+    ("", "curl", ""): ("curl", "curl"),
+    ("requests", "curl", ""): ("requests", "requests"),
+    ("requests", "", "alibaba"): ("requests", "alibaba"),
+}
+
+
+def test_certificates_are_verified_whatever_the_variables_say(variables: pytest.MonkeyPatch) -> None:
+    for values, expected in CAS.items():
+        for name, value in zip(CA_VARIABLES, values):
+            variables.setenv(name, value)
+        environment = main.read_environment()
+        sessions = (main.Web(environment).session, main.Ecs(REGIONS[0], environment).client.session)
+        assert tuple(session.verify for session in sessions) == expected
+
+
+MALFORMED = {
+    "'s3cretValue'": "quotation marks around its value: remove them",
+    "\N{LEFT DOUBLE QUOTATION MARK}s3cretValue": "malformed",
+    "s3cret\nValue": "malformed",
+    "s3cretValue\udcff": "malformed",
+    "s3cretV": "too short",
+}
+
+
+def test_malformed_secret_is_named_but_not_its_value(variables: pytest.MonkeyPatch) -> None:
+    for name in main.SECRETS:
+        for value, words in MALFORMED.items():
+            variables.setenv(name, value)
+            with pytest.raises(main.Refusal, match=f"{name} .*{words}") as refusal:
+                main.read_environment()
+            assert "s3cret" not in str(refusal.value)
+        variables.setenv(name, " LTAI5t78\r\n")
+        assert "LTAI5t78" in main.read_environment()
+
+
+PROXIES = {
+    "ftp://u:s3cret@127.0.0.1:9": "check HTTPS_PROXY",
+    "http://u:s3cret@exa..mple:1": "check HTTPS_PROXY",
+    "http://u:s3cret@127.0.0.1:9\r": "HTTPS_PROXY contains a blank",
+}
+
+
+def test_proxy_that_is_of_no_use_is_named_without_its_password(variables: pytest.MonkeyPatch) -> None:
+    for proxy, words in PROXIES.items():
+        variables.setenv("HTTPS_PROXY", proxy)
+        with pytest.raises((main.Refusal, main.OutsideError), match=words) as error:
+            main.Web(main.read_environment()).get_json("https://nowhere.invalid/")
+        assert "s3cret" not in str(error.value)
+    variables.setenv("https_proxy", "http://deployer:pass%40word@proxy:3128")
+    said = main.redact("deployer pass@word pass%40word proxy")
+    assert said == "<https_proxy> <https_proxy>@<https_proxy> <https_proxy> proxy"
+
+
+def test_file_that_is_no_record_is_refused_before_any_call(prune: Prune) -> None:
+    path = prune.write_record("{")
+    assert assert_refused(prune, "deleted_images.json is not a record", "--filename").sandbox.tunnels == {}
+    for content in (b"", b"\xff", b"null", b"[" * 100_000):
+        path.write_bytes(content)
+        with pytest.raises(main.Refusal, match=r"deleted_images.json is not a record.*--filename"):
+            main.load_record(str(path))
+
+
+@pytest.mark.parametrize("option", ["--filename=.", "--filename=missing/file", "--log-to-file=missing/file"])
+def test_file_that_cannot_be_written_is_refused_before_any_call(prune: Prune, option: str) -> None:
+    run = prune(option, "4.10")
+    assert run.status == 1
+    name, path = option.split("=")
+    assert run.line(str(prune.folder / path), "directory", f"give another {name}")
+    assert run.sandbox.tunnels == {}
+
+
+def test_empty_file_name_and_one_file_for_both_are_usage_errors() -> None:
+    for options in (["--filename="], ["--log-to-file="], ["--filename=x", "--log-to-file=./x"]):
+        with pytest.raises(SystemExit, match=r"^2$"):
+            main.parse_args([*options, "4.10"])

@@ -1,19 +1,91 @@
-"""Signals at awkward moments: during the imports, while nobody reads stdout, while the record is replaced."""
+"""A run that is interrupted or killed, at any moment, ends at once, leaves the record whole, and is completed later."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import time
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
-from harness import REGIONS, Prune
+from faults import Faults
+from harness import REGIONS, Prune, assert_next_run_finishes
+from proxy import Sandbox
 from world import World
 
-SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+SIGHUP, SIGINT, SIGTERM, SIGKILL = signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGKILL
+RECORD = '{"410.84.202001010000-0":   [ ]}'
+FILES = ["aliyun_pruner.log", "deleted_images.json"]
+
+
+def files(prune: Prune) -> list[str]:
+    return sorted(path.name for path in prune.folder.iterdir())
+
+
+def has_come(moment: str | int, sandbox: Sandbox) -> bool:
+    """Whether a call to this service is under way, or so many looks were asked for."""
+    looks = sum(call.what == "DescribeImages" for call in sandbox.calls)
+    return sandbox.under_way[moment] > 0 if isinstance(moment, str) else looks >= moment
+
+
+MOMENTS: dict[str, tuple[Faults, str | int, signal.Signals, str]] = {
+    "connecting": (Faults(latency={"connection": 15}), "connection", SIGINT, "branches listed 0/1, failed 0"),
+    "slow answer": (Faults(latency={"ecs": 15}), "ecs", SIGHUP, "regions checked 0/2, failed 0"),
+    "throttled": (Faults(calls_a_minute=3), 8, SIGTERM, "/8, failed 0"),
+    "listing lags": (Faults(listing_lag=1000), 13, SIGTERM, "images 8/8, failed 0"),
+}
+
+
+@pytest.mark.parametrize(("faults", "moment", "signum", "progress"), MOMENTS.values(), ids=MOMENTS)
+def test_signal_while_the_run_waits_ends_it_at_once_and_it_says_how_far_it_came(
+    prune: Prune, faults: Faults, moment: str | int, signum: signal.Signals, progress: str
+) -> None:
+    prune.write_record(RECORD)
+    prune.faults = faults
+    with prune.started() as started:
+        started.wait_until(partial(has_come, moment))
+        started.process.send_signal(signum)
+        run = started.finish(timeout=5)
+    assert run.status == 128 + signum
+    line = run.line("ERROR", f"interrupted by {signum.name} (", progress, "run the same command again to continue")
+    assert line[8:] in run.log
+    # Other threads may still log a line behind it.
+    assert f"INFO ended with status {128 + signum} after" in run.log
+    assert ((prune.folder / "deleted_images.json").read_text(), files(prune)) == (RECORD, FILES)
+
+
+@pytest.mark.parametrize(("left", "signum"), [(22, SIGTERM), (22, SIGKILL), (0, SIGKILL)])
+def test_no_change_begins_after_the_end_and_the_next_run_completes_the_job(
+    world: World, prune: Prune, left: int, signum: signal.Signals
+) -> None:
+    world.add_builds_around(20, REGIONS, datetime(2022, 2, 1))
+    prune.write_record(RECORD)
+    prune.faults.latency["ecs"] = 0.05
+    with prune.started() as started:
+        started.wait_until(lambda sandbox: len(sandbox.world.listed("to be pruned")) <= left)
+        started.process.send_signal(signum)
+        sent = time.time()
+        run = started.finish(timeout=20)
+        assert [call for call in started.sandbox.calls if call.at > sent + 0.5] == []
+    assert run.status in (128 + signum, -signum)
+    assert ((prune.folder / "deleted_images.json").read_text(), files(prune)) == (RECORD, FILES)
+    assert_next_run_finishes(prune)
+
+
+def test_signal_while_the_record_is_replaced_leaves_it_whole_and_nothing_beside_it(prune: Prune) -> None:
+    entry = {"region": "us-east-1", "image": "m-1", "deleted": True}
+    path = prune.write_record({f"411.86.{number:012}-0": [entry] for number in range(10_000)})
+    with prune.started() as started:
+        while started.process.poll() is None and not list(prune.folder.glob("*.tmp")):
+            pass
+        started.process.send_signal(SIGHUP)
+        assert started.finish(timeout=20).status == 128 + SIGHUP
+    assert (len(json.loads(path.read_text())), files(prune)) == (10_000, FILES)
 
 
 def has_handler(process: subprocess.Popen[str], signum: int) -> bool:
@@ -23,70 +95,37 @@ def has_handler(process: subprocess.Popen[str], signum: int) -> bool:
     return bool(caught >> (signum - 1) & 1)
 
 
-@pytest.mark.parametrize("signum", SIGNALS, ids=lambda signum: signum.name)
+@pytest.mark.parametrize("signum", [SIGINT, SIGTERM, SIGHUP], ids=lambda signum: signum.name)
 def test_signal_during_the_imports_ends_the_process_quietly(prune: Prune, signum: signal.Signals) -> None:
     with prune.started() as started:
         process = started.process
-        while not has_handler(process, signal.SIGHUP) or not has_handler(process, signal.SIGTERM):
+        while not all(has_handler(process, each) for each in (SIGINT, SIGTERM, SIGHUP)):
             assert process.poll() is None
             time.sleep(0.001)
         process.send_signal(signum)
         run = started.finish(timeout=20)
-    assert run.status == 128 + signum
-    assert run.output == ""
-    assert list(prune.folder.iterdir()) == []
+    assert (run.status, run.output, files(prune)) == (128 + signum, "", [])
 
 
 def test_hangup_that_nohup_ignores_stays_ignored(prune: Prune) -> None:
-    prune.faults.latency["ecs"] = 0.1
+    prune.faults.latency["ecs"] = 0.02
     with prune.started(prefix=["nohup"], stdin=subprocess.DEVNULL) as started:
         started.wait_until(lambda sandbox: sandbox.calls)
-        started.process.send_signal(signal.SIGHUP)
+        started.process.send_signal(SIGHUP)
         assert started.finish(timeout=30).status == 0
 
 
 def test_reader_that_stopped_reading_does_not_make_the_run_immune(prune: Prune) -> None:
     reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    try:
-        while True:
-            os.write(writer, b"x" * 4096)
-    except BlockingIOError:
-        os.set_blocking(writer, True)
+    os.write(writer, b"x" * fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ))  # It is full.
+    log = prune.folder / "aliyun_pruner.log"
     with prune.started(stdout=writer) as started:
-        time.sleep(1.5)  # It blocks in its first line.
-        sent = time.monotonic()
-        started.process.send_signal(signal.SIGTERM)
-        run = started.finish(timeout=20)
-        assert time.monotonic() - sent < 3
+        started.wait_until(lambda _: log.exists() and log.read_text())
+        # It blocks in its first line on stdout, which comes after the one in the log.
+        for _ in range(2):  # The second one comes while the last lines are logged.
+            started.process.send_signal(SIGTERM)
+            time.sleep(0.3)
+        run = started.finish(timeout=5)
+    assert (run.status, run.log.count("interrupted by SIGTERM")) == (128 + SIGTERM, 1)
     os.close(reader)
     os.close(writer)
-    assert run.status == 128 + signal.SIGTERM
-
-
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGHUP], ids=lambda signum: signum.name)
-def test_signal_while_the_record_is_replaced_leaves_it_whole_and_nothing_beside_it(
-    prune: Prune, signum: signal.Signals
-) -> None:
-    entry = {"region": "us-east-1", "image": "m-1", "deleted": True}
-    path = prune.write_record({f"411.86.{number:012}-0": [entry] for number in range(20_000)})
-    with prune.started() as started:
-        while started.process.poll() is None and not list(prune.folder.glob("*.tmp")):
-            pass
-        started.process.send_signal(signum)
-        run = started.finish(timeout=20)
-    assert run.status == 128 + signum
-    assert sorted(each.name for each in prune.folder.iterdir()) == ["aliyun_pruner.log", "deleted_images.json"]
-    assert len(json.loads(path.read_text())) >= 20_000
-
-
-def test_interrupted_run_names_signal_progress_and_status_in_the_log(world: World, prune: Prune) -> None:
-    prune.faults.latency["ecs"] = 5
-    with prune.started() as started:
-        started.wait_until(lambda sandbox: sandbox.under_way["ecs"])
-        started.process.send_signal(signal.SIGHUP)
-        run = started.finish(timeout=10)
-    assert run.status == 128 + signal.SIGHUP
-    assert "interrupted by SIGHUP (regions checked 0/2, failed 0): run the same command again to continue" in run.log
-    assert "ended with status 129 after" in run.log.splitlines()[-1]
-    assert {image.region for image in world.listed("to be pruned")} == set(REGIONS)

@@ -94,11 +94,6 @@ def commits_url() -> str:
     return f"https://{API_HOST}{COMMITS_PATH}"
 
 
-def commit_url(commit: str) -> str:
-    """What a commit changed."""
-    return f"{commits_url()}/{commit}"
-
-
 def version_path(commit: str) -> str:
     return f"/openshift/installer/{commit}/{STREAM_METADATA}"
 
@@ -220,8 +215,7 @@ class World:
     def __init__(self, release: str = "4.10") -> None:
         self.release = release
         self.branches: dict[str, list[str]] = defaultdict(list)  # commits, newest first
-        self.versions: dict[str, Any] = {}  # rhcos.json by commit; no entry if the commit removed it
-        self.changed_files: dict[str, list[dict[str, str]]] = {}  # by commit
+        self.versions: dict[str, Any] = {}  # rhcos.json by commit
         self.listings: dict[str, list[dict[str, Any]]] = defaultdict(list)  # builds by directory, newest first
         self.tombstones: dict[str, list[dict[str, Any]]] = defaultdict(list)  # the same, of pruned builds
         self.metas: dict[str, Any] = {}  # meta.json by meta_path()
@@ -232,27 +226,15 @@ class World:
     def directory(self) -> str:
         return f"releases/rhcos-{self.release}"
 
-    def add_commit(self, version: Any = None, branch: str = "", moved_to: str = "", other_files: int = 0) -> str:
-        """Add the newest commit, with this rhcos.json; without one, a commit that removed or moved the file.
-
-        The commit changed so many other files, too, which GitHub lists first.
-        """
-        branch = branch or f"release-{self.release}"
+    def add_commit(self, version: Any) -> str:
+        """Add the newest commit, with this rhcos.json."""
+        branch = f"release-{self.release}"
         if not self.branches[branch]:
             # As in reality, the oldest version names no Aliyun image.
             self.branches[branch] = [OLDEST_COMMIT]
             self.versions[OLDEST_COMMIT] = rhcos_json(None, (), "")
-            self.changed_files[OLDEST_COMMIT] = [{"filename": STREAM_METADATA, "status": "renamed"}]
         commit = hashlib.sha1(f"{branch} {len(self.branches[branch])}".encode()).hexdigest()
-        self.changed_files[commit] = [{"filename": f"data/{n}", "status": "added"} for n in range(other_files)]
-        if version is not None:
-            self.versions[commit] = version
-            self.changed_files[commit].append({"filename": STREAM_METADATA, "status": "modified"})
-        elif moved_to:
-            moved = {"filename": moved_to, "status": "renamed", "previous_filename": STREAM_METADATA}
-            self.changed_files[commit].append(moved)
-        else:
-            self.changed_files[commit].append({"filename": STREAM_METADATA, "status": "removed"})
+        self.versions[commit] = version
         self.branches[branch].insert(0, commit)
         return commit
 
