@@ -7,13 +7,12 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from aliyunsdkcore.acs_exception.exceptions import ServerException
 from faults import FORBIDDEN, HANGS, LOST, NOT_GZIP, NOT_JSON, PASSING, THROTTLED, Answer, EcsFault, WebFault, ecs_error
 from harness import BOOTIMAGE, PRIVATE_BUILD, REGIONS, Prune, Run, assert_next_run_finishes, assert_record_is_true
 from world import World, builds_url, commits_url, ecs_host, image_id, meta_url
 
 import main
-from main import DeniedError, Image, LostError, OutsideError, Result, ThrottledError
+from main import Image, LostError, Result
 
 REGION = REGIONS[0]
 UNAVAILABLE = Answer(503)
@@ -91,35 +90,6 @@ def test_exception_that_nothing_expects_fails_its_region_only(caplog: pytest.Log
     results = main.prune_regions([broken, lost], main.Release("4.10", frozenset(), {}, {}))
     assert [outcome.result for outcome in results.values()] == [Result.FAILED] * 2
     assert "us-east-1 failed: unexpected KeyError('surprise'): please report it" in caplog.text
-
-
-ERRORS: dict[tuple[str, int], type[OutsideError]] = {
-    **{(code, answer.status): LostError for code, answer in PASSING.items()},
-    ("ServiceUnavailableTemporary", 400): LostError,
-    ("Any", 500): LostError,
-    ("Any", 429): LostError,
-    ("Throttling.User", 503): ThrottledError,
-    ("Rejected.Throttling", 400): ThrottledError,
-    ("Forbidden.RAM", 403): DeniedError,
-    ("NoPermission.Tag", 403): DeniedError,
-    ("InvalidAccessKeyId.NotFound", 404): DeniedError,
-    ("SignatureDoesNotMatch", 400): DeniedError,
-    ("ImageUsingByInstance", 403): OutsideError,
-    ("InvalidImageId.NotFound", 404): OutsideError,
-    ("Forbidden.Strange", 403): OutsideError,
-}
-
-
-def test_error_code_tells_whether_a_call_is_repeated_and_is_quoted_with_words_and_request_id() -> None:
-    ecs = main.Ecs(REGION, ENVIRONMENT)
-    for (code, status), expected in ERRORS.items():
-        error = ecs.explain("DeleteImage", ServerException(code, "Its words.", status, "4A6F-99"), 3.0)
-        assert (code, type(error), error.code) == (code, expected, code)
-        assert str(error).endswith(f"DeleteImage: {code} (HTTP status {status}, Its words., RequestId 4A6F-99)")
-        if expected is ThrottledError:  # until the next minute has begun
-            assert 1 < error.seconds <= 61 and 0 <= (time.time() - 3 + error.seconds) % 60 < 3
-        else:
-            assert (code, error.seconds) == (code, 3.0 if expected is LostError else 0.0)
 
 
 def test_calls_that_fail_with_passing_codes_are_repeated_carried_out_or_not(world: World, prune: Prune) -> None:

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 
-from harness import MAIN, Prune, in_shell, recorded
+from harness import MAIN, Prune, in_shell
 from world import API_HOST, GITHUB_TOKEN, World
 
 
@@ -22,13 +22,6 @@ def test_surroundings_that_do_not_concern_the_run_do_no_harm(world: World, prune
     run = prune(prefix=["flock", "-n", str(prune.folder)], env=env)
     assert (run.status, world.listed("to be pruned")) == (0, [])
     assert set(run.sandbox.github.tokens) == {f"Bearer {GITHUB_TOKEN}"}
-
-
-def test_run_without_any_standard_stream_is_completed(world: World, prune: Prune) -> None:
-    run = prune(prefix=in_shell('"$@" <&- >&- 2>&-'))
-    assert (run.status, run.output, world.listed("to be pruned")) == (0, "", [])
-    assert all(recorded(run).values())
-    assert "ended with status 0 after" in run.log.splitlines()[-1]
 
 
 def test_working_folder_that_does_not_exist_any_more_is_one_line(prune: Prune) -> None:

@@ -20,6 +20,7 @@ from world import World
 
 SIGHUP, SIGINT, SIGTERM, SIGKILL = signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGKILL
 RECORD = '{"410.84.202001010000-0":   [ ]}'
+F_GETPIPE_SZ = 1032  # Python 3.9 has no name for it.
 FILES = ["aliyun_pruner.log", "deleted_images.json"]
 
 
@@ -117,7 +118,7 @@ def test_hangup_that_nohup_ignores_stays_ignored(prune: Prune) -> None:
 
 def test_reader_that_stopped_reading_does_not_make_the_run_immune(prune: Prune) -> None:
     reader, writer = os.pipe()
-    os.write(writer, b"x" * fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ))  # It is full.
+    os.write(writer, b"x" * fcntl.fcntl(writer, F_GETPIPE_SZ))  # It is full.
     log = prune.folder / "aliyun_pruner.log"
     with prune.started(stdout=writer) as started:
         started.wait_until(lambda _: log.exists() and log.read_text())

@@ -1,4 +1,4 @@
-"""What a run does, step by step as in the README, and how it goes on when something fails or is not shown."""
+"""What a run does, step by step as in the README."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from ecs import as_described
-from faults import LOST, NO_IMAGES, REQUEST_ID, Answer, EcsFault, Faults, WebFault, ecs_error
+from faults import LOST, REQUEST_ID, Answer, EcsFault, Faults
 from github import GitHubService
 from harness import BOOTIMAGE, OLD_BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, Run, recorded
 from history import history_world
 from store import StoreService
-from world import GITHUB_TOKEN, KEY_ID, OLD_STORE_HOST, OTHER_KEY_ID, STATUSES, EcsImage, World, image_id
+from world import GITHUB_TOKEN, KEY_ID, OLD_STORE_HOST, STATUSES, World, image_id
 
 import main
 
@@ -147,61 +147,6 @@ def test_calls_that_are_throttled_or_lost_come_again_in_the_next_minute_or_at_on
     run = prune()
     assert_all_pruned(run)
     assert max(run.sandbox.ecs.calls_in_minute.values()) <= 10 + main.REGION_WORKERS
-
-
-def test_run_goes_on_past_failures_and_the_next_one_finishes(world: World, prune: Prune) -> None:
-    in_use, published, quota, down, blind, no_tags, no_deletion = MORE_REGIONS
-    world.add_bootimage(NEW_BOOTIMAGE, MORE_REGIONS)
-    failing = {image.region: image.id for image in world.add_build(NEW_BUILD, MORE_REGIONS, public=True)}
-    world.add_builds_around(42, [no_deletion], datetime(2022, 2, 1))
-    prune.faults = Faults(lacking={(no_tags, "TagResources"), (no_deletion, "DeleteImage")})
-    prune.faults.ecs = [
-        EcsFault("DeleteImage", id=failing[in_use], answer=ecs_error(403, "ImageUsingByInstance")),
-        EcsFault("ModifyImageSharePermission", id=failing[published], answer=ecs_error(403, "OperationDenied")),
-        EcsFault("TagResources", id=failing[quota], answer=ecs_error(403, "QuotaExceed")),
-        EcsFault("DescribeImages", down, answer=LOST),
-        EcsFault("DescribeImages", blind, answer=NO_IMAGES),
-    ]
-    prune.faults.web, prune.clock_speed = [WebFault(f"{PRIVATE_BUILD}/x86_64/meta.json", Answer(403))], 60
-    run = prune()
-    left = {
-        *failing.values(),
-        *(i.id for i in world.images.values() if i.region == no_deletion and i.kind != "bootimage"),
-    }
-    unread = {image.id for image in world.images_of(PRIVATE_BUILD)}
-    assert {image.id for image in world.listed("to be pruned")} == left | unread
-    assert {id for id, deleted in recorded(run).items() if not deleted} == left
-    # One line for each: what failed, and at the end what to do.
-    failed = {*MORE_REGIONS, PRIVATE_BUILD, "same command again"}
-    assert all(run.line("ERROR", word) for word in failed) and run.output.count("ERROR") == len(failed)
-    # Without permission to delete, few images are made private.
-    assert len([call for call in run.calls("ecs", "Modify") if call.where == no_deletion]) <= main.REGION_WORKERS
-    assert run.status == 1
-    prune.faults = Faults()
-    assert_all_pruned(prune())
-
-
-def test_image_counts_as_gone_only_if_the_same_listing_shows_another_one_of_the_account(
-    world: World, prune: Prune
-) -> None:
-    """In each of five regions another look is answered with an empty listing; two regions have no bootimage."""
-    regions, (foreign, own) = MORE_REGIONS[:5], MORE_REGIONS[5:]
-    world.add_bootimage(NEW_BOOTIMAGE, regions)
-    world.add_build(NEW_BUILD, regions)
-    world.add_image(EcsImage("m-server", own, "", "not listed", name="my-server"))
-    other = world.add_build("410.84.202206030000-0", [foreign], "another account's", owner=OTHER_KEY_ID, public=True)
-    gone = world.add_build("410.84.202206020000-0", [REGIONS[1], foreign, own])
-    for image in gone:
-        del world.images[image.id]
-    # The first look, the listing of the account, the looks before tags and before deletions, and the last one.
-    faults = [EcsFault("DescribeImages", region, calls={n}, answer=NO_IMAGES) for n, region in enumerate(regions, 1)]
-    prune.faults.ecs, prune.clock_speed = faults, 20
-    run = prune()
-    assert run.status == 1 and run.line("ERROR", REGION, "ecs:DescribeImages")
-    assert run.line("WARNING", gone[1].id, "not listed")
-    left = {image_id(build, REGION) for build in (PUBLIC_BUILD, PRIVATE_BUILD, NEW_BUILD)}
-    assert {image.id for image in world.listed("to be pruned")} == left
-    assert {id for id, deleted in recorded(run).items() if not deleted} == left | {gone[1].id, other[0].id}
 
 
 def test_deletion_counts_when_the_cloud_no_longer_lists_the_image(world: World, prune: Prune) -> None:

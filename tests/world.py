@@ -27,33 +27,12 @@ OTHER_KEY_ID, OTHER_SECRET = "LTAI5tSomebodyElse", "x7yqSandboxSecretOfSomebodyE
 GITHUB_TOKEN = "ghp_sandboxTokenOfRhcosReleaseEngineer"
 
 # The regions and the bootimages of 4.10. The first bootimage is in all regions but ap-southeast-6, which opened later.
-REGIONS = [
-    "ap-northeast-1",
-    "ap-south-1",
-    "ap-southeast-1",
-    "ap-southeast-2",
-    "ap-southeast-3",
-    "ap-southeast-5",
-    "ap-southeast-6",
-    "cn-beijing",
-    "cn-chengdu",
-    "cn-guangzhou",
-    "cn-hangzhou",
-    "cn-heyuan",
-    "cn-hongkong",
-    "cn-huhehaote",
-    "cn-nanjing",
-    "cn-qingdao",
-    "cn-shanghai",
-    "cn-shenzhen",
-    "cn-wulanchabu",
-    "cn-zhangjiakou",
-    "eu-central-1",
-    "eu-west-1",
-    "me-east-1",
-    "us-east-1",
-    "us-west-1",
-]
+NAMES = (
+    "ap-northeast-1 ap-south-1 ap-southeast-1 ap-southeast-2 ap-southeast-3 ap-southeast-5 ap-southeast-6 cn-beijing "
+    "cn-chengdu cn-guangzhou cn-hangzhou cn-heyuan cn-hongkong cn-huhehaote cn-nanjing cn-qingdao cn-shanghai "
+    "cn-shenzhen cn-wulanchabu cn-zhangjiakou eu-central-1 eu-west-1 me-east-1 us-east-1 us-west-1"
+)
+REGIONS = NAMES.split()
 BOOTIMAGES = {
     "410.84.202112040202-0": [region for region in REGIONS if region != "ap-southeast-6"],
     "410.84.202201251210-0": REGIONS,
