@@ -76,9 +76,8 @@ try:
     from aliyunsdkecs.request.v20140526.ModifyImageSharePermissionRequest import ModifyImageSharePermissionRequest
     from aliyunsdkecs.request.v20140526.TagResourcesRequest import TagResourcesRequest
     from requests.adapters import HTTPAdapter
-    from requests.exceptions import ChunkedEncodingError, ContentDecodingError, InvalidSchema, InvalidURL
+    from requests.exceptions import ChunkedEncodingError, ContentDecodingError
     from requests.utils import get_environ_proxies
-    from urllib3.exceptions import LocationValueError
 except ImportError as error:
     sys.exit(f"main.py: error: {error}: install the packages of requirements.txt (pip install -r requirements.txt)")
 
@@ -518,7 +517,7 @@ def redact(text: str) -> str:
 def words_of(error: object) -> str:
     """Why a call failed: the innermost words of an error that requests or the SDK has wrapped into several others."""
     text = str(error)
-    if isinstance(error, (InvalidSchema, InvalidURL, LocationValueError, UnicodeError)):
+    if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError):
         return f"{type(error).__name__}: check HTTPS_PROXY"  # Its words may contain the password of a proxy.
     cause = text.partition("(Caused by ")[2] or (text if text.startswith("(") else "")
     quoted = re.findall(r"\"([^\"]+)\"|'([^']+)'", cause)

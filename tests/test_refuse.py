@@ -136,6 +136,7 @@ def test_malformed_secret_is_named_but_not_its_value(variables: pytest.MonkeyPat
 PROXIES = {
     "ftp://u:s3cret@127.0.0.1:9": "check HTTPS_PROXY",
     "http://u:s3cret@exa..mple:1": "check HTTPS_PROXY",
+    "http://u[er:s3cret@127.0.0.1:9": "check HTTPS_PROXY",
     "http://u:s3cret@127.0.0.1:9\r": "HTTPS_PROXY contains a blank",
 }
 
