@@ -111,6 +111,11 @@ def test_record_is_whole_at_every_moment(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_trial_that_the_record_can_be_replaced_leaves_no_trace(tmp_path: Path) -> None:
+    main.check_replaceable(str(tmp_path / "record.json"))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_two_runs_at_once_share_a_record_and_keep_what_others_wrote_meanwhile(world: World, prune: Prune) -> None:
     world.release = "4.11"
     world.add_bootimage("411.86.202207150124-0", REGIONS)
