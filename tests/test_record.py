@@ -39,6 +39,7 @@ UPDATES = {
     "true, but seen": (True, Outcome(Result.KEPT, "pinned", SEEN), False),
     "true, and not seen": (True, Outcome(Result.FAILED, "lost"), True),
     "true, and no outcome": (True, None, True),
+    "true, and not listed": (True, Outcome(Result.KEPT, main.NOT_LISTED), True),
     "not listed, which proves nothing": (False, Outcome(Result.KEPT, main.NOT_LISTED), False),
 }
 

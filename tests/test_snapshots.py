@@ -62,6 +62,7 @@ def test_sweep_deletes_all_that_is_marked_for_this_release_but_what_is_pinned_or
 
 def test_mark_that_is_refused_stops_no_deletion_and_is_one_warning(world: World, prune: Prune) -> None:
     """A permission is lacking in one region; in the other, two of four snapshots have too many tags."""
+    world.add_build("410.84.202204200000-0", [REGION], disks=60)  # More than one call can mark.
     world.add_builds_around(3, REGIONS, datetime(2022, 4, 1))
     for build in (PUBLIC_BUILD, PRIVATE_BUILD):
         for image, answer in zip(world.images_of(build), (FORBIDDEN, ecs_error(403, "QuotaExceed.Tags"))):

@@ -16,7 +16,7 @@ from github import GitHubService
 from harness import BOOTIMAGE, OLD_BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, Run, recorded
 from history import history_world
 from store import StoreService
-from world import GITHUB_TOKEN, KEY_ID, OLD_STORE_HOST, STATUSES, World, image_id
+from world import GITHUB_TOKEN, KEY_ID, OLD_STORE_HOST, STATUSES, EcsImage, World, image_id
 
 import main
 
@@ -75,6 +75,10 @@ def test_images_of_every_directory_tombstone_and_architecture_are_found(world: W
     world.add_build("410.84.202206020000-0", REGIONS, tombstone=True)
     arm = world.add_build("410.84.202206030000-0", REGIONS, arches=["aarch64", "ppc64le", "x86_64"])[0].build
     del world.metas[f"{world.directory}/{arm}/x86_64/meta.json"]["aliyun"]
+    # Only the meta.json of a bootimage that is on record names this one.
+    world.add_image(EcsImage("m-uploaded", "eu-west-1", OLD_BOOTIMAGE, "bootimage"))
+    uploads = world.metas[f"{world.directory}/{OLD_BOOTIMAGE}/x86_64/meta.json"]["aliyun"]
+    uploads.append({"name": "eu-west-1", "id": "m-uploaded"})
     web = WorldWeb(world)
     release, to_look_at = find_everything(web)
     assert to_look_at == world.images.keys()
@@ -85,7 +89,10 @@ def test_images_of_every_directory_tombstone_and_architecture_are_found(world: W
 @pytest.mark.parametrize("name", ["4.10", "4.11"])
 def test_of_the_real_history_all_is_kept_that_it_names_and_the_other_release_is_untouched(name: str) -> None:
     world = history_world()
-    release, to_look_at = find_everything(WorldWeb(world), name)
+    web = WorldWeb(world)
+    release, to_look_at = find_everything(web, name)
+    other = {"4.10": "4.11", "4.11": "4.10"}[name]  # The branch of 4.11 begins with versions that name builds of 4.10.
+    assert not [path for path in web.paths if path.endswith("/builds.json") and other in path]
     seen = {i.id: main.parse_resource(as_described(i, KEY_ID)) for i in world.listed() if i.id in to_look_at}
     deleted = {id for id in seen if not main.reason_to_keep(main.Image("", id), seen[id], release)}
     assert deleted == {i.id for i in world.listed("to be pruned") if i.build[:4] == name.replace(".", "") + "."}
