@@ -1192,7 +1192,7 @@ class Region:
             return None
         for snapshot in seen.snapshots if image not in self.begun else ():
             # Logged first: once the image is gone, nothing in the cloud says which snapshots are its own.
-            image_log.info("%s leaves snapshot %s", image, snapshot)
+            image_log.info("%s has snapshot %s", image, snapshot)
         self.begun.add(image)
         self.ecs.delete(image.id)
         image_log.info("%s deleted", image)
@@ -1315,7 +1315,8 @@ def prune_regions(regions: Sequence[Region], release: Release) -> dict[Image, Ou
     """Prune all regions side by side; logs the outcomes of each region when it is done, and returns them all."""
     results: dict[Image, Outcome] = {}
     total = sum(len(region.images) for region in regions)
-    progress.begin("images", total, *(region.outcomes for region in regions))
+    what = "images and snapshots" if any(region.args.delete_snapshots for region in regions) else "images"
+    progress.begin(what, total, *(region.outcomes for region in regions))
     for region in call_in_regions(lambda region: region.prune(release), regions):
         if region.error and not isinstance(region.error, OutsideError):
             region.error = OutsideError(log_unexpected(region.name, region.error))
@@ -1546,10 +1547,10 @@ def summarize(
     results: dict[Image, Outcome], release: Release, record: Record, args: argparse.Namespace
 ) -> Iterator[str]:
     """What the run did, or would do, line by line: bootimages, builds, a table of the regions, totals."""
-    kept = [image for image, outcome in results.items() if outcome[:2] == (Result.KEPT, BOOTIMAGE)]
-    bootimages = Counter(image.build for image in kept)
+    bootimages = Counter(i.build for i, outcome in results.items() if outcome[:2] == (Result.KEPT, BOOTIMAGE))
     for build in sorted(release.bootimages & bootimages.keys()):
         yield f"bootimage {build}: {bootimages[build]} regions"
+    yield f"bootimages kept: {sum(bootimages.values()):,}"
     with_images = {image.build for image in release.known.values()}
     builds: Counter[str] = Counter()
     for build in release.builds:
@@ -1557,12 +1558,12 @@ def summarize(
         builds[reason_to_skip(build, release) or ("on record" if build in record else found)] += 1
     yield f"builds: {len(release.builds)} ({format_counts(builds)})"
     success = Result.TO_DELETE if args.dry_run else Result.DELETED
-    rows = {i: o for i, o in results.items() if i.id not in release.images or o.result is Result.FAILED}
-    yield from format_table(rows, [success, Result.GONE, Result.KEPT, Result.FAILED])
+    others = {image: outcome for image, outcome in results.items() if outcome.reason != BOOTIMAGE}
+    yield from format_table(others, [success, Result.GONE, Result.KEPT, Result.FAILED])
     left = 0
     for kind in ("images", "snapshots"):
         outcomes = [
-            outcome for image, outcome in results.items() if isinstance(image, Snapshot) == (kind == "snapshots")
+            outcome for image, outcome in others.items() if isinstance(image, Snapshot) == (kind == "snapshots")
         ]
         left += sum(len(o.seen.snapshots) for o in outcomes if o.result is success and o.seen)
         for result in Result:
@@ -1589,8 +1590,9 @@ def format_table(results: dict[Image, Outcome], columns: Sequence[Result]) -> It
 
 
 def format_counts(counts: Counter[str]) -> str:
-    """The keys with their numbers, the most frequent first."""
-    return ", ".join(f"{count} {key}" for key, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+    """The keys with their numbers, the most frequent first; an empty key says nothing."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count} {key}" for key, count in ordered if key)
 
 
 # Output, signals, arguments

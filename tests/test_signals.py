@@ -86,7 +86,9 @@ def test_signal_while_the_record_is_replaced_leaves_it_whole_and_nothing_beside_
             pass
         started.process.send_signal(SIGHUP)
         assert started.finish(timeout=20).status == 128 + SIGHUP
-    assert (len(json.loads(path.read_text())), files(prune)) == (10_000, FILES)
+    # It is replaced twice: in the trial at the beginning, and at the end with three more builds.
+    assert len(json.loads(path.read_text())) in (10_000, 10_003)
+    assert files(prune) == FILES
 
 
 def has_handler(process: subprocess.Popen[str], signum: int) -> bool:

@@ -20,7 +20,7 @@ def test_snapshot_is_marked_and_named_in_the_log_before_its_image_is_deleted(wor
     def check(call: Call) -> None:
         log = (prune.folder / "aliyun_pruner.log").read_text()
         for s in world.snapshots_of(world.images[call.ids[0]]) if call.what == "DeleteImage" else ():
-            unmarked.extend([s.id] if s.tags != {MARK: "4.10"} or f"leaves snapshot {s.id}" not in log else [])
+            unmarked.extend([s.id] if s.tags != {MARK: "4.10"} or f"has snapshot {s.id}" not in log else [])
 
     prune.faults.on_call = check
     run = prune()
@@ -64,16 +64,16 @@ def test_mark_that_is_refused_stops_no_deletion_and_is_one_warning(world: World,
     """A permission is lacking in one region; in the other, two of four snapshots have too many tags."""
     world.add_build("410.84.202204200000-0", [REGION], disks=60)  # More than one call can mark.
     world.add_builds_around(3, REGIONS, datetime(2022, 4, 1))
+    refused = {snapshot.id: FORBIDDEN for snapshot in world.snapshots.values() if snapshot.region == REGION}
     for build in (PUBLIC_BUILD, PRIVATE_BUILD):
-        for image, answer in zip(world.images_of(build), (FORBIDDEN, ecs_error(403, "QuotaExceed.Tags"))):
-            prune.faults.ecs.append(EcsFault("TagResources", id=image.snapshots[0], answer=answer))
+        refused[world.images_of(build)[1].snapshots[0]] = ecs_error(403, "QuotaExceed.Tags")
+    prune.faults.ecs = [EcsFault("TagResources", id=id, answer=answer) for id, answer in refused.items()]
     run = prune()
     assert (run.status, world.listed("to be pruned")) == (0, [])
     assert all(run.line("WARNING", region, "marked") for region in REGIONS)
     marked = [snapshot for snapshot in world.snapshots.values() if snapshot.tags]
     assert [snapshot.region for snapshot in marked] == [OTHER_REGION] * 2
-    refused = [call for call in run.calls("ecs", "Tag") if call.where == REGION and call.status == 403]
-    assert len(refused) == 1
+    assert len([call for call in run.calls("ecs", "Tag") if call.where == REGION and call.status == 403]) == 1
 
 
 def test_sweep_that_fails_in_a_region_is_one_error_until_a_run_finishes_it(world: World, prune: Prune) -> None:
