@@ -48,6 +48,7 @@ def test_terminal_gets_a_status_line_that_fits_and_is_cleared_and_no_image(prune
     assert all(len(line.replace("\x1b[K", "")) < 24 for line in cleared)
     left = re.sub(r"[^\n]*\n\x1b\[K", "", run.output).splitlines()
     assert [line for line in left if not re.match(r"(INFO|WARNING|ERROR) ", line)] == []
+    assert left[-1].startswith(f"INFO    ended with status {run.status} after ")
 
 
 def test_dry_run_names_each_change_and_changes_nothing(world: World, prune: Prune) -> None:
