@@ -61,8 +61,9 @@ def test_failure_is_one_line_with_its_reason_and_costs_few_calls_and_no_other_im
     for region, (*_, words) in FAILURES.items():
         assert "Error(" not in run.line("ERROR", f"{region}: images left for the next run: ", f"{ids[region]}", words)
     assert minutes_of(run, "ecs") < 20
-    assert calls_in(run, "cn-hangzhou", "ModifyImage") <= main.REGION_WORKERS
-    assert calls_in(run, "cn-hangzhou", "DeleteImage") <= main.REGION_WORKERS
+    # One more, if the first call was answered before the others began.
+    assert calls_in(run, "cn-hangzhou", "ModifyImage") <= main.REGION_WORKERS + 1
+    assert calls_in(run, "cn-hangzhou", "DeleteImage") <= main.REGION_WORKERS + 1
     assert calls_in(run, "cn-chengdu", "TagResources") <= 20
     assert_record_is_true(run)
     assert_next_run_finishes(prune)

@@ -26,7 +26,7 @@ def test_snapshot_is_marked_and_named_in_the_log_before_its_image_is_deleted(wor
     run = prune()
     assert (run.status, unmarked, run.calls("ecs", "DeleteSnapshot")) == (0, [], [])
     assert all(s.tags == {} for s in world.snapshots.values() if s.image_id in kept_images(world))
-    next_run_finishes(prune, *SWEEP)
+    assert next_run_finishes(prune, *SWEEP).line("snapshots deleted: 10")
 
 
 def test_sweep_deletes_all_that_is_marked_for_this_release_but_what_is_pinned_or_used(
