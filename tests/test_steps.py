@@ -161,12 +161,13 @@ def test_deletion_counts_when_the_cloud_no_longer_lists_the_image(world: World, 
     world.add_bootimage(NEW_BOOTIMAGE, [silent])
     world.add_build(NEW_BUILD, [silent])
     done = Answer(200, {"RequestId": REQUEST_ID})  # but it was not carried out
-    prune.faults.ecs = [EcsFault("DeleteImage", region, answer=done) for region in (never, silent)]
+    ids = {never: image_id(PUBLIC_BUILD, never), silent: ""}
+    prune.faults.ecs = [EcsFault("DeleteImage", region, id, answer=done) for region, id in ids.items()]
     prune.faults.ecs.append(EcsFault("DescribeImages", silent, calls=range(5, sys.maxsize), answer=LOST))
     prune.faults.listing_lag, prune.clock_speed = 200, 250
     run = prune()
     assert run.status == 1 and run.line("ERROR", never, "still listed") and run.line("ERROR", silent)
     gone = {(world.images[id].region, deleted) for id, deleted in recorded(run).items()}
-    assert gone == {(late, True), (never, False), (silent, False)}
+    assert gone == {(late, True), (never, True), (never, False), (silent, False)}
     looks = [call.at for call in run.calls("ecs", "DescribeImages") if call.where == never]
     assert looks[-1] - looks[0] > 300
