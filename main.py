@@ -327,7 +327,8 @@ class Patience:
         """Wait for as long as the errors of a round of so many seconds ask for; raises the last one if all is lost."""
         errors = errors or [LostError(self.silence)]
         lost = [error.seconds for error in errors if isinstance(error, LostError)]
-        self.unanswered += min(sum(lost), seconds)  # Calls may have waited side by side.
+        waited = min(sum(lost), seconds)  # Calls may have waited side by side.
+        self.unanswered += waited
         throttled = max((error.seconds for error in errors if isinstance(error, ThrottledError)), default=0.0)
         if answered:
             self.lost_rounds = self.throttled_rounds = 0
@@ -335,8 +336,8 @@ class Patience:
             self.throttled_rounds += 1
         else:
             self.lost_rounds += 1
-        spent = self.lost_rounds >= self.rounds or self.throttled_rounds >= THROTTLED_ROUNDS
-        if spent or (lost and self.unanswered >= UNANSWERED_SECONDS):
+        spent = self.throttled_rounds >= THROTTLED_ROUNDS if throttled else self.lost_rounds >= self.rounds
+        if spent or (waited >= 1 and self.unanswered >= UNANSWERED_SECONDS):
             raise errors[-1]
         if throttled:
             progress.throttled.update({self.region: time.time() + throttled} if self.region else {})
@@ -379,7 +380,7 @@ def work_off(
         left = [item for item in batch if item not in outcomes]
         queue.extendleft(item for item in reversed(left) if item not in errors)
         queue.extend(item for item in left if item in errors)
-        if queue:
+        if queue or answered:
             patience.wait(answered, seen, time.monotonic() - started)
 
 

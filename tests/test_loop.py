@@ -144,7 +144,8 @@ def test_seconds_without_an_answer_count_once_if_calls_hang_side_by_side() -> No
         patience.wait(True, [LostError("hangs", seconds=40.0)] * 4, 40)
     with pytest.raises(LostError):
         patience.wait(True, [LostError("hangs", seconds=40.0)] * 4, 40)
-    patience.wait(True, [THROTTLED], 40)  # What is answered goes on.
+    for answered, errors in ((True, [THROTTLED]), (True, []), (False, []), (False, [LostError("503", seconds=0.1)])):
+        patience.wait(answered, errors, 40)  # What is answered, or refused at once, goes on.
 
 
 def test_next_kind_of_work_goes_on_waiting_where_the_last_one_ended_but_for_lost_rounds() -> None:
@@ -172,12 +173,24 @@ def test_an_answer_starts_both_counts_again_and_only_throttling_waits_then(pause
         assert pauses == [17.0]
 
 
-def test_throttled_rounds_do_not_count_as_lost_ones() -> None:
-    patience = Patience()
-    for error in [LOST] * 7 + [THROTTLED] * 14:
-        patience.wait(False, [error], 0)
+def test_throttled_rounds_and_lost_ones_are_counted_apart() -> None:
+    patience = Patience(throttled_rounds=main.THROTTLED_ROUNDS)
+    for _ in range(7):
+        patience.wait(False, [LOST], 0)
     with pytest.raises(LostError):
         patience.wait(False, [LOST], 0)
+
+
+def test_call_after_call_that_is_throttled_once_goes_on_for_ever() -> None:
+    patience, made = Patience(), []
+
+    def call() -> int:
+        made.append(1)
+        if len(made) % 2:
+            raise THROTTLED
+        return len(made)
+
+    assert [main.insist(call, patience) for _ in range(40)] == list(range(2, 82, 2))
 
 
 def test_pause_of_lost_rounds_doubles_with_jitter_up_to_five_seconds(pauses: list[float]) -> None:
