@@ -691,13 +691,13 @@ class Ecs:
         return self.list_all(DescribeSnapshotsRequest, Tags=[{"Key": MARK, "Value": release}])
 
     def list_all(self, request_type: type[Any], **filters: Any) -> dict[str, Seen]:
-        """All pages of a listing, each asked for again until it comes, and until one has less than a page of news."""
+        """All pages of a listing, each asked for again until it comes, until one is not full or has no news."""
         listed: dict[str, Seen] = {}
         for page in itertools.count(1):
             found = insist(partial(self.list_page, request_type, page, **filters), self.patience).seen
-            new = found.keys() - listed.keys()
+            news = found.keys() - listed.keys()
             listed.update(found)
-            if len(new) < DESCRIBE_LIMIT:
+            if not news or len(found) < DESCRIBE_LIMIT:
                 break
         return listed
 
@@ -766,8 +766,8 @@ class Ecs:
     def explain(self, operation: str, error: Exception, seconds: float) -> OutsideError:
         if isinstance(error, ServerException):
             code, status = one_line(error.get_error_code()), error.get_http_status()
-            said = f"HTTP status {status}, {one_line(error.get_error_msg())}, RequestId {error.get_request_id()}"
-            message = f"{operation}: {code} ({said})"
+            said, request_id = one_line(error.get_error_msg()), one_line(error.get_request_id())
+            message = f"{operation}: {code} (HTTP status {status}, {said}, RequestId {request_id})"
             if "Throttling" in code:
                 # It stays refused until the next minute begins. A second more, for clocks that differ.
                 return ThrottledError(message, code, 61 - (time.time() - seconds) % 60)
@@ -1043,6 +1043,7 @@ class Region:
         self.seen: dict[str, Seen] = {}  # images by ID, as last seen
         self.tagged: set[str] = set()  # images and snapshots that this run tagged: listings can lag behind
         self.mark_error: OutsideError | None = None
+        self.mark_limit = TAG_LIMIT  # snapshots in the next call
         self.begun: set[Image] = set()  # images that this run has tried to delete
 
     def find_witness(self) -> None:
@@ -1071,7 +1072,9 @@ class Region:
                 raise
             log.warning("%s: what no list names is unknown: %s", self.name, error)
         self.seen.update(own)
-        self.witness = self.witness or next((id for id in own if id not in release.known or id in release.images), "")
+        # Without a bootimage, best one of no build at all: another release's run may delete its builds' images.
+        others = [id for id in own if id not in release.known or id in release.images]
+        self.witness = self.witness or min(others, key=lambda id: bool(BUILD_ID.search(own[id].name)), default="")
         self.warn_of_unlisted(own)
         # One that the record calls deleted, and that is there, is looked at again.
         listed = [release.known[id] for id in own if id in release.known]
@@ -1159,10 +1162,11 @@ class Region:
     def mark_snapshots(self, images: Sequence[Image], look: Look) -> bool:
         """Mark the snapshots behind images, so that a later run finds them; returns False if the look is too old.
 
-        If one cannot be marked, its batch is repeated one by one. A refusal stops no deletion: it is one warning.
+        If one cannot be marked, its batch is halved until it is found, even if the look becomes too old meanwhile. A
+        refusal stops no deletion: it is one warning.
         """
         behind = dict.fromkeys(id for image in images for id in look.seen[image.id].snapshots)
-        pending = deque(batches([id for id in behind if id not in self.tagged], TAG_LIMIT))
+        pending = deque(batches([id for id in behind if id not in self.tagged], self.mark_limit))
         while pending and not isinstance(self.mark_error, DeniedError):
             if not look.is_fresh():
                 return False
@@ -1173,13 +1177,14 @@ class Region:
                 raise
             except OutsideError as error:
                 if len(batch) > 1 and not isinstance(error, DeniedError):
-                    pending.extend(batches(batch, 1))
+                    self.mark_limit = len(batch) // 2
+                    pending.extend(batches(batch, self.mark_limit))
                     continue
                 if not self.mark_error:
                     log.warning(
                         "%s: a snapshot could not be marked, so that only the log names it: %s", self.name, error
                     )
-                self.mark_error = error
+                self.mark_error, self.mark_limit = error, TAG_LIMIT
             self.tagged.update(batch)
         return True
 
@@ -1302,7 +1307,7 @@ def check_account(regions: Sequence[Region]) -> None:
         if CREDENTIALS_REFUSED.fullmatch(code):
             remedy = "check ALIYUN_ACCESS_KEY_ID, ALIYUN_ACCESS_KEY_SECRET and this machine's clock"
             raise Refusal(f"Alibaba Cloud refused the credentials: {error}: {remedy}")
-    if all(isinstance(region.error, LostError) for region in regions):
+    if all(isinstance(region.error, (LostError, ThrottledError)) for region in regions):
         raise Refusal(f"no region answered: check network and proxy ({regions[0].name}: {regions[0].error})")
     if all(region.error for region in regions):
         raise Refusal(
@@ -1325,6 +1330,7 @@ def prune_regions(regions: Sequence[Region], release: Release) -> dict[Image, Ou
             failed = [image for image in region.images if image.id not in release.images]
             failed = failed or [Image(region.name, "all bootimages")]
             region.outcomes.update({image: region.error for image in failed if image not in region.outcomes})
+            region.outcomes.update(dict.fromkeys(region.deleted_images(), region.error))  # No look has confirmed it.
         outcomes = dict(region.outcomes)  # After an unexpected error, calls under way may still add to it.
         log_outcomes(region, outcomes)
         for image, outcome in outcomes.items():

@@ -33,6 +33,17 @@ def test_list_of_commits_is_believed_only_if_it_ends_with_the_oldest_one() -> No
             list_commits(*pages)
 
 
+def test_listing_that_shifts_between_two_pages_is_read_to_its_end() -> None:
+    """One more, listed first, moves all others by one; a page that comes again is the end."""
+    ids = [f"s-{number}" for number in range(250)]
+    pages = {1: ids[:100], 2: ids[99:199], 3: ids[199:]}
+    ecs: Any = SimpleNamespace(patience=main.Patience())
+    ecs.list_page = lambda _, page: main.Look(dict.fromkeys(pages[page], SEEN), main.read_clocks())
+    assert list(main.Ecs.list_all(ecs, object)) == ids
+    pages[3] = pages[2]
+    assert len(main.Ecs.list_all(ecs, object)) == 199
+
+
 BOOTIMAGES = {"m-boot": Image(REGION, "m-boot", BOOTIMAGE)}
 SEEN = Seen(True, False, False, False, "", f"rhcos-{PRIVATE_BUILD}", ("s-1",))
 ABSENT = {

@@ -88,6 +88,8 @@ def test_exception_that_nothing_expects_fails_its_region_only(caplog: pytest.Log
     broken, lost = (main.Region(ENVIRONMENT, main.parse_args(["4.10"]), name, []) for name in REGIONS)
     broken.images, lost.images = [Image(REGION, "m-1")], [Image(REGIONS[1], "m-2")]
     broken.error, lost.error = KeyError("surprise"), LostError("lost")
+    seen = main.Seen(own=True, public=False, in_use=False, pinned=False, tag="", name="", snapshots=())
+    broken.outcomes[broken.images[0]] = main.Outcome(Result.DELETED, "", seen)  # but no look has confirmed it
     results = main.prune_regions([broken, lost], main.Release("4.10", frozenset(), {}, {}))
     assert [outcome.result for outcome in results.values()] == [Result.FAILED] * 2
     assert "us-east-1 failed: unexpected KeyError('surprise'): please report it" in caplog.text
