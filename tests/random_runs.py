@@ -196,9 +196,11 @@ class Case:
 
     def list_again(self, image: EcsImage) -> None:
         """Let another build's meta.json list the image, too."""
-        metas = [meta for path, meta in self.world.metas.items() if not path.startswith("releases")]
-        if metas:
-            self.random.choice(metas).setdefault("aliyun", []).append({"name": image.region, "id": image.id})
+        metas = [(path, meta) for path, meta in self.world.metas.items() if not path.startswith("releases")]
+        path, meta = self.random.choice(metas) if metas else ("", {})
+        # What only a directory that is missing says of a bootimage, against the image's name, no run can know.
+        if not (path.startswith(LATE_DIRECTORY) and meta["buildid"] in self.named_builds):
+            meta.setdefault("aliyun", []).append({"name": image.region, "id": image.id})
 
     def add_what_no_list_names(self) -> None:
         """A replication failed, or it is something else."""
