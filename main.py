@@ -340,7 +340,8 @@ class Patience:
         if spent or (waited >= 1 and self.unanswered >= UNANSWERED_SECONDS):
             raise errors[-1]
         if throttled:
-            progress.throttled.update({self.region: time.time() + throttled} if self.region else {})
+            if self.region:
+                progress.throttled[self.region] = time.time() + throttled
             time.sleep(throttled)
         elif lost and not answered:
             time.sleep(min(self.longest_pause, 0.25 * 2**self.lost_rounds) * random.uniform(0.5, 1))
@@ -382,6 +383,20 @@ def work_off(
         queue.extend(item for item in left if item in errors)
         if queue or answered:
             patience.wait(answered, seen, time.monotonic() - started)
+
+
+def work_off_or_fail(
+    items: Collection[Any],
+    outcomes: Outcomes,
+    work: Callable[[list[Any], Outcomes], Errors],
+    size: int,
+    patience: Patience,
+) -> None:
+    """Work off the items; if there is no hope for the rest, they fail with the last error."""
+    try:
+        work_off(items, outcomes, work, size, patience)
+    except OutsideError as error:
+        outcomes.update({item: error for item in items if item not in outcomes})
 
 
 def try_each(function: Callable[[Any], Any], pool: ThreadPoolExecutor, items: list[Any], outcomes: Outcomes) -> Errors:
@@ -743,7 +758,6 @@ class Ecs:
         for name, value in parameters.items():
             getattr(request, f"set_{name}")(value)
         operation = request_type.__name__[: -len("Request")]
-        about = one_line([value for name, value in parameters.items() if name.endswith(("Id", "Ids"))])
         started = time.monotonic()
         result = "ok"
         try:
@@ -760,8 +774,10 @@ class Ecs:
                 return {}
             raise failure from None
         finally:
-            seconds = time.monotonic() - started
-            log.debug("%s %s %s: %s in %.3f s", self.region, operation, about, result, seconds)
+            if log.isEnabledFor(logging.DEBUG):
+                about = one_line([value for name, value in parameters.items() if name.endswith(("Id", "Ids"))])
+                seconds = time.monotonic() - started
+                log.debug("%s %s %s: %s in %.3f s", self.region, operation, about, result, seconds)
 
     def explain(self, operation: str, error: Exception, seconds: float) -> OutsideError:
         if isinstance(error, ServerException):
@@ -792,9 +808,7 @@ def fetch_all(fetch: Callable[[Any], Any], items: Collection[Any], what: str) ->
     progress.begin(what, len(items), outcomes)
     pool = ThreadPoolExecutor(WEB_WORKERS)
     try:
-        work_off(items, outcomes, partial(try_each, fetch, pool), len(items), Patience())
-    except OutsideError as error:
-        outcomes.update({item: error for item in items if item not in outcomes})
+        work_off_or_fail(items, outcomes, partial(try_each, fetch, pool), len(items), Patience())
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
     return outcomes
@@ -810,17 +824,16 @@ def list_commits(web: Web, release: str) -> list[str]:
     url = f"{GITHUB_API}/commits?sha=release-{release}&path={STREAM_METADATA}&per_page={COMMITS_PER_PAGE}"
     missing = f"openshift/installer has no branch release-{release}: check the release"
     commits: list[str] = []
-    page: list[str] = []
     for number in itertools.count(1):
         try:
             answer = insist(partial(web.get_json, f"{url}&page={number}", missing), Patience())
             page = [COMMIT.fullmatch(commit["sha"])[0] for commit in as_list(answer)]  # type: ignore[index]
         except (OutsideError, KeyError, TypeError) as error:
             raise Refusal(f"GitHub did not list the commits ({error}): try again later") from None
-        if len(page) < COMMITS_PER_PAGE or page == commits[-COMMITS_PER_PAGE:]:
-            break
+        is_last = len(page) < COMMITS_PER_PAGE or page == commits[-COMMITS_PER_PAGE:]
         commits += page
-    commits += page
+        if is_last:
+            break
     if commits[-1:] != [OLDEST_COMMIT]:
         raise Refusal(
             f"GitHub's list of the commits that changed rhcos.json on release-{release} is incomplete: its "
@@ -1090,11 +1103,8 @@ class Region:
 
         They come in random order: if the first ones can never be changed, that must not end every run.
         """
-        items = random.sample(items, len(items))
-        try:
-            work_off(items, self.outcomes, work, DESCRIBE_LIMIT - 1, self.ecs.patience)
-        except OutsideError as error:
-            self.outcomes.update({item: error for item in items if item not in self.outcomes})
+        shuffled = random.sample(items, len(items))
+        work_off_or_fail(shuffled, self.outcomes, work, DESCRIBE_LIMIT - 1, self.ecs.patience)
 
     def warn_of_unlisted(self, own: dict[str, Seen]) -> None:
         """A failed replication leaves images that no meta.json names (coreos/coreos-assembler#3634)."""
@@ -1216,10 +1226,7 @@ class Region:
         gone: Outcomes = {}
         patience = replace(self.ecs.patience, rounds=CONFIRM_ROUNDS, longest_pause=LONGEST_CONFIRM_PAUSE)
         patience.silence = "still listed five minutes after the deletion"
-        try:
-            work_off(deleted, gone, self.confirm_batch, DESCRIBE_LIMIT - 1, patience)
-        except OutsideError as error:
-            gone.update({image: error for image in deleted if image not in gone})
+        work_off_or_fail(deleted, gone, self.confirm_batch, DESCRIBE_LIMIT - 1, patience)
         self.outcomes.update({image: error for image, error in gone.items() if isinstance(error, OutsideError)})
 
     def confirm_batch(self, batch: list[Image], gone: Outcomes) -> Errors:

@@ -1,4 +1,4 @@
-"""A run that cannot know what to keep ends before its first change: status 1, one clear line, the record as it was."""
+"""A run that cannot know what to keep changes nothing: it says why in one line, and exits with status 1."""
 
 from __future__ import annotations
 
