@@ -1,4 +1,4 @@
-"""Fixtures: `world` is a small world that a test may change, `prune` runs main.py in it."""
+"""Fixtures: `world` is the small world, which a test may change, `prune` runs main.py in it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from harness import (
-    BOOTIMAGE,
-    BUILD_WITHOUT_IMAGES,
-    OLD_BOOTIMAGE,
-    PRIVATE_BUILD,
-    PUBLIC_BUILD,
-    REGIONS,
-    Prune,
-)
+from harness import Prune, small_world
 from world import World
 
 # What started the tests may ignore these, as nohup and a shell's `&` do, and main.py would go on to ignore them.
@@ -23,16 +15,19 @@ for each in (signal.SIGINT, signal.SIGHUP):
         signal.signal(each, signal.default_int_handler)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seeds", default="1-30", metavar="FIRST-LAST", help="the random worlds of test_random_runs.py")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "seed" in metafunc.fixturenames:
+        first, last = metafunc.config.getoption("seeds").split("-")
+        metafunc.parametrize("seed", range(int(first), int(last) + 1))
+
+
 @pytest.fixture
 def world() -> World:
-    """4.10 with two bootimages and three builds that never became one, in two regions."""
-    world = World()
-    world.add_bootimage(OLD_BOOTIMAGE, REGIONS)
-    world.add_bootimage(BOOTIMAGE, REGIONS)
-    world.add_build(PUBLIC_BUILD, REGIONS, public=True)
-    world.add_build(PRIVATE_BUILD, REGIONS)
-    world.add_build(BUILD_WITHOUT_IMAGES)
-    return world
+    return small_world()
 
 
 @pytest.fixture

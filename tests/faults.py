@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-import uuid
 from collections.abc import Callable, Collection, Container, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-REQUEST_ID = "00000000-0000-0000-0000-000000000000"  # replaced by the ID of the request
+REQUEST_ID = "00000000-0000-0000-0000-000000000000"  # replaced by the ID of the request; answers of gateways have none
 
 
 class Answer(NamedTuple):
@@ -22,15 +21,9 @@ def ecs_error(status: int, code: str, message: str = "The request was refused.")
     return Answer(status, {"RequestId": REQUEST_ID, "Code": code, "Message": message})
 
 
-def with_request_id(answer: Answer) -> Answer:
-    """The answer with an ID of its own, if it has one at all: an answer of a gateway has none."""
-    if not (isinstance(answer.body, dict) and "RequestId" in answer.body):
-        return answer
-    return answer._replace(body={**answer.body, "RequestId": str(uuid.uuid4()).upper()})
-
-
 LOST = Answer(0)  # The connection is lost.
 HANGS = Answer(-1)  # No answer ever comes.
+UNAVAILABLE = Answer(503)
 THROTTLED = ecs_error(400, "Throttling.User", "Request was denied due to user flow control.")
 FORBIDDEN = ecs_error(403, "Forbidden.RAM", "User not authorized to operate on the specified resource.")
 NO_IMAGES = Answer(200, {"RequestId": REQUEST_ID, "TotalCount": 0, "Images": {"Image": []}})
@@ -46,6 +39,16 @@ PASSING = {
     "SignatureNonceUsed": ecs_error(400, "SignatureNonceUsed", "Specified signature nonce was used already."),
     "408": Answer(408, b""),
 }
+# What may come instead of the right answer
+WRONG = [LOST, THROTTLED, FORBIDDEN, Answer(500, b"<html>"), Answer(200, b"[]"), NOT_GZIP, NOT_JSON]
+# What may happen to any request: the answer, and whether it is sent after the request was carried out.
+ACCIDENTS = [
+    (UNAVAILABLE, False),
+    (Answer(500, b"<html><body><h1>Internal Server Error</h1></body></html>"), False),
+    (LOST, False),
+    (LOST, True),
+    (NOT_GZIP, True),
+]
 
 
 class Call(NamedTuple):
@@ -72,42 +75,24 @@ class Refused(Exception):
 
 
 @dataclass
-class EcsFault:
-    """What goes wrong with the calls of one ECS operation.
+class Fault:
+    """What goes wrong with some calls: of an ECS operation, or to a URL that contains this.
 
     `calls` says with which of them, counted from 1: `{2}` is the second, `range(1, 4)` the first three.
     """
 
-    operation: str
-    region: str = ""  # "" for all
+    what: str
+    answer: Answer | None = None  # sent instead of carrying the call out
+    region: str = ""  # of ECS, "" for all
     id: str = ""  # of an image or a snapshot that the call names, "" for all
     calls: Container[int] = range(1, sys.maxsize)
-    answer: Answer | None = None  # sent instead of carrying the call out
-    late: Answer | None = None  # sent after the call was carried out
-    hidden: Collection[str] = ()  # images and snapshots that the call does not see
+    late: Answer | None = None  # sent after ECS has carried the call out
     cut: bool = False  # a listing holds half of its TotalCount
     count: int = 0
 
-    def applies(self, operation: str, region: str, ids: Collection[str]) -> bool:
+    def applies(self, what: str, region: str = "", ids: Collection[str] = ()) -> bool:
         """Whether this call goes wrong. Counts it."""
-        if operation != self.operation or self.region not in ("", region) or (self.id and self.id not in ids):
-            return False
-        self.count += 1
-        return self.count in self.calls
-
-
-@dataclass
-class WebFault:
-    """What goes wrong with some requests to GitHub and the store, counted from 1: those whose URL ends so."""
-
-    url: str
-    answer: Answer
-    calls: Container[int] = range(1, sys.maxsize)
-    count: int = 0
-
-    def applies(self, url: str) -> bool:
-        """Whether this request goes wrong. Counts it."""
-        if not url.endswith(self.url):
+        if self.what not in what or self.region not in ("", region) or (self.id and self.id not in ids):
             return False
         self.count += 1
         return self.count in self.calls
@@ -115,30 +100,18 @@ class WebFault:
 
 @dataclass
 class Faults:
-    """What is to go wrong, or slowly. Rates are of all requests, drawn by `seed`."""
+    """What is to go wrong, or slowly."""
 
+    failing: list[Fault] = field(default_factory=list)  # the first one that applies gives the answer
+    accidents: float = 0.0  # the part of all requests to which one of ACCIDENTS happens, drawn by `seed`
     seed: int = 0
-    unavailable: float = 0.0  # 503 instead of carrying it out
-    broken: float = 0.0  # 500 with a body in HTML, instead of carrying it out
-    lost_before: float = 0.0  # connection lost, not carried out
-    lost_after: float = 0.0  # carried out, connection lost
-    damaged: float = 0.0  # carried out; the body is no gzip
-    answers: dict[str, Answer] = field(default_factory=dict)  # by URL, or the end of one
-    ecs: list[EcsFault] = field(default_factory=list)  # the first that applies gives the answer
-    web: list[WebFault] = field(default_factory=list)  # the same
-    lacking: set[tuple[str, str]] = field(default_factory=set)  # permissions, by region ("" for all) and operation
-    dead_hosts: set[str] = field(default_factory=set)  # refused by the proxy
-    latency: dict[str, float] = field(default_factory=dict)  # seconds; see latency_of_call and latency_of_connection
+    dead_hosts: Collection[str] = ()  # refused by the proxy
+    untrusted_hosts: Collection[str] = ()  # whose certificate is of an unknown CA
+    misnamed_hosts: Collection[str] = ()  # whose certificate is for another host
+    # Seconds that a call takes, by service, host or ECS region; a connection takes those of the region or "connection".
+    latency: dict[str, float] = field(default_factory=dict)
     calls_a_minute: int | None = None  # for each region and operation; more are throttled until the next minute
     commits_listed: int | None = None  # The list of commits ends after so many, with status 200.
     listing_lag: float = 0.0  # seconds that a deleted image stays listed
     ignore_missing: bool = False  # DeleteImage succeeds if there is no such image, as one sentence of its page says
     on_call: Callable[[Call], None] | None = None  # called when a request arrives, before it is carried out
-
-    def latency_of_call(self, service: str, where: str) -> float:
-        """By service, and by host or ECS region."""
-        return self.latency.get(service, 0) + self.latency.get(where, 0)
-
-    def latency_of_connection(self, region: str) -> float:
-        """By ECS region; "connection" for all others."""
-        return self.latency.get(region, self.latency.get("connection", 0))

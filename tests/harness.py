@@ -10,14 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import unquote
 
 from faults import Call, Faults
 from proxy import Sandbox
-from world import CLOSED_REGIONS, GITHUB_TOKEN, KEY_ID, OTHER_KEY_ID, OTHER_SECRET, SECRET, EcsImage, World, ecs_host
+from world import CLOSED_REGIONS, GITHUB_TOKEN, SECRETS, EcsImage, World, ecs_host
 
 MAIN = Path(__file__).parent.parent / "main.py"
 PROMISED = {"bootimage", "pinned", "young build", "another account's", "another release's", "undated build"}
@@ -28,6 +28,17 @@ BOOTIMAGE = "410.84.202207061638-0"
 PUBLIC_BUILD = "410.84.202203010900-0"
 PRIVATE_BUILD = "410.84.202205171530-0"
 BUILD_WITHOUT_IMAGES = "410.84.202206021115-0"
+
+
+def small_world() -> World:
+    """4.10 with two bootimages and three builds that never became one, in two regions."""
+    world = World()
+    world.add_bootimage(OLD_BOOTIMAGE, REGIONS)
+    world.add_bootimage(BOOTIMAGE, REGIONS)
+    world.add_build(PUBLIC_BUILD, REGIONS, public=True)
+    world.add_build(PRIVATE_BUILD, REGIONS)
+    world.add_build(BUILD_WITHOUT_IMAGES)
+    return world
 
 
 @dataclass
@@ -58,13 +69,13 @@ class Run:
         return lines[0]
 
 
+@dataclass
 class Started:
     """main.py under way."""
 
-    def __init__(self, process: subprocess.Popen[str], folder: Path, sandbox: Sandbox) -> None:
-        self.process = process
-        self.folder = folder
-        self.sandbox = sandbox
+    process: subprocess.Popen[str]
+    folder: Path
+    sandbox: Sandbox
 
     def wait_until(self, condition: Callable[[Sandbox], object]) -> None:
         deadline = time.monotonic() + 30
@@ -92,7 +103,10 @@ class Started:
 def start(
     sandbox: Sandbox, folder: Path, command: Sequence[str], env: Mapping[str, str | None] = {}, **options: Any
 ) -> Iterator[Started]:
-    """Start a command in the sandbox; it is ended if it is still running at the end of the context."""
+    """Start a command in the sandbox; it is ended if it is still running at the end of the context.
+
+    The options are those of Popen. Standard error goes where standard output goes.
+    """
     process = subprocess.Popen(
         command,
         cwd=folder,
@@ -108,42 +122,25 @@ def start(
             process.kill()
 
 
+@dataclass
 class Prune:
     """Runs main.py in the world, in a folder of its own."""
 
-    def __init__(self, world: World, folder: Path) -> None:
-        self.world = world
-        self.folder = folder
-        self.faults = Faults()
-        self.clock_speed = 1.0
-        self.options: dict[str, Any] = {}  # further arguments of Sandbox
+    world: World
+    folder: Path
+    faults: Faults = field(default_factory=Faults)
+    clock_speed: float = 1.0
 
-    def __call__(
-        self,
-        *args: str,
-        env: Mapping[str, str | None] = {},
-        prefix: Sequence[str] = (),
-        python: Sequence[str] = (sys.executable,),
-    ) -> Run:
-        with self.started(*args, env=env, prefix=prefix, python=python) as started:
+    def __call__(self, *args: str, **options: Any) -> Run:
+        with self.started(*args, **options) as started:
             return started.finish()
 
     @contextlib.contextmanager
-    def started(
-        self,
-        *args: str,
-        env: Mapping[str, str | None] = {},
-        prefix: Sequence[str] = (),
-        python: Sequence[str] = (sys.executable,),
-        stdin: int | IO[str] | None = None,
-        stdout: int | IO[str] = subprocess.PIPE,
-        start_new_session: bool = False,
-    ) -> Iterator[Started]:
-        """Start main.py, by way of another command if there is a prefix; stderr goes where stdout goes."""
-        with Sandbox(self.world, self.faults, self.clock_speed, **self.options) as sandbox:
-            command = [*prefix, *python, str(MAIN), *(args or ["4.10"])]
-            options = {"stdin": stdin, "stdout": stdout, "start_new_session": start_new_session}
-            with start(sandbox, self.folder, command, env, **options) as started:
+    def started(self, *args: str, prefix: Sequence[str] = (), **options: Any) -> Iterator[Started]:
+        """Start main.py, by way of another command if there is a prefix; the options are those of `start`."""
+        with Sandbox(self.world, self.faults, self.clock_speed) as sandbox:
+            command = [*prefix, sys.executable, str(MAIN), *(args or ["4.10"])]
+            with start(sandbox, self.folder, command, **options) as started:
                 yield started
 
     def write_record(self, content: str | dict[str, Any]) -> Path:
@@ -164,7 +161,7 @@ def check_promises(sandbox: Sandbox) -> None:
     for snapshot in sandbox.world.snapshots.values():
         image_of = sandbox.world.images.get(snapshot.image_id)
         assert snapshot.deleted_at is None or image_of is None or image_of.deleted_at is not None, snapshot
-    assert not {ecs_host(region) for region in CLOSED_REGIONS} & (set(sandbox.refused) | set(sandbox.handshakes))
+    assert not set(map(ecs_host, CLOSED_REGIONS)) & sandbox.tunnels.keys()
 
 
 def check_image(image: EcsImage) -> None:
@@ -182,7 +179,7 @@ def check_secrets(run: Run) -> None:
     """No secret in the output, nor in any file that the run left, not even in the encoding of a URL."""
     texts = [run.output] + [path.read_text(errors="replace") for path in run.folder.rglob("*") if path.is_file()]
     for text in map(unquote, texts):
-        for secret in (KEY_ID, SECRET, OTHER_KEY_ID, OTHER_SECRET, GITHUB_TOKEN):
+        for secret in (*SECRETS.keys(), *SECRETS.values(), GITHUB_TOKEN):
             assert secret not in text
         assert not run.sandbox.ecs.signatures.intersection(re.findall(r"[A-Za-z0-9+/]{27}=", text))
 
@@ -207,7 +204,7 @@ def assert_record_is_true(run: Run) -> None:
     assert deleted & kept_images(run.sandbox.world) == set()
 
 
-def assert_refused(prune: Prune, *words: str, env: Mapping[str, str | None] = {}, prefix: Sequence[str] = ()) -> Run:
+def assert_refused(prune: Prune, *words: str, **options: Any) -> Run:
     """Run, and check that it was refused for the reason that these words tell, and left cloud and record as they were.
 
     It leaves no file but its log, and no record if there was none.
@@ -216,7 +213,7 @@ def assert_refused(prune: Prune, *words: str, env: Mapping[str, str | None] = {}
     record = path.read_bytes() if path.is_file() else None
     files = {each.name for each in prune.folder.iterdir()}
     cloud, started = copy.deepcopy(prune.world.images), time.monotonic()
-    run = prune(env=env, prefix=prefix)
+    run = prune(**options)
     assert run.status == 1
     assert (time.monotonic() - started) * prune.clock_speed < 180
     assert run.line("ERROR", "nothing was changed", *words)

@@ -13,18 +13,17 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import trustme
 from aiohttp import web
-from ecs import EcsService, ids_in
-from faults import HANGS, LOST, NOT_GZIP, Answer, Call, Faults
-from github import GitHubService
-from store import StoreService
+from faults import ACCIDENTS, HANGS, LOST, REQUEST_ID, Answer, Call, Faults
+from services import EcsService, GitHubService, StoreService, ids_in
 from world import API_HOST, CLOSED_REGIONS, GITHUB_TOKEN, KEY_ID, RAW_HOST, SECRET, STORE_HOST, World, ecs_host
 
 CLOCK_START = time.time()
@@ -39,36 +38,22 @@ class Sandbox:
     """The services behind a proxy on loopback, in a thread; a context manager.
 
     With a `clock_speed` of 60, minutes pass in seconds, for the services and for the command.
-    `calls` lists every request; `tunnels`, `handshakes` and `refused` count CONNECTs, TLS handshakes and refused
-    CONNECTs by host; `leaks` names what should not have been sent where it was sent. `untrusted_hosts` have a
-    certificate of an unknown CA, `misnamed_hosts` one for another host.
+    `calls` lists every request, `tunnels` counts the connections to each host, the refused ones included; `leaks` names
+    what should not have been sent where it was sent.
     """
 
-    def __init__(
-        self,
-        world: World,
-        faults: Faults | None = None,
-        clock_speed: float = 1,
-        check_server_name: bool = True,
-        untrusted_hosts: Collection[str] = (),
-        misnamed_hosts: Collection[str] = (),
-    ) -> None:
+    def __init__(self, world: World, faults: Faults | None = None, clock_speed: float = 1) -> None:
         self.world = world
         self.faults = faults or Faults()
+        self.latency = self.faults.latency
         self.clock_speed = clock_speed
-        self.check_server_name = check_server_name
-        self.untrusted_hosts = untrusted_hosts
-        self.misnamed_hosts = misnamed_hosts
         self.github = GitHubService(world, self.faults)
         self.store = StoreService(world)
         self.ecs = EcsService(world, self.faults, sandbox_clock(clock_speed))
         self.calls: list[Call] = []
         self.tunnels: Counter[str] = Counter()
-        self.handshakes: Counter[str] = Counter()
-        self.refused: Counter[str] = Counter()
         self.leaks: list[str] = []
         self.under_way: Counter[str] = Counter()
-        self.most_under_way: Counter[str] = Counter()
         self.random = random.Random(self.faults.seed)
         self.ca = trustme.CA()
         self.tls: dict[str, ssl.SSLContext] = {}
@@ -107,13 +92,8 @@ class Sandbox:
             | (clock if self.clock_speed != 1 else {})
             | {
                 "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-                "HTTP_PROXY": self.proxy,
-                "HTTPS_PROXY": self.proxy,
-                "http_proxy": self.proxy,
-                "https_proxy": self.proxy,
-                "REQUESTS_CA_BUNDLE": self.ca_file,
-                "ALIBABA_CLOUD_CA_BUNDLE": self.ca_file,
-                "CURL_CA_BUNDLE": self.ca_file,
+                **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), self.proxy),
+                **dict.fromkeys(("REQUESTS_CA_BUNDLE", "ALIBABA_CLOUD_CA_BUNDLE", "CURL_CA_BUNDLE"), self.ca_file),
                 "ALIYUN_ACCESS_KEY_ID": KEY_ID,
                 "ALIYUN_ACCESS_KEY_SECRET": SECRET,
                 "GITHUB_TOKEN": GITHUB_TOKEN,
@@ -155,18 +135,16 @@ class Sandbox:
             host = target.partition(":")[0]
             self.tunnels[host] += 1
             self.under_way["connection"] += 1
-            await asyncio.sleep(self.faults.latency_of_connection(region_of(host)))
+            await asyncio.sleep(self.latency.get(region_of(host), self.latency.get("connection", 0)))
             self.under_way["connection"] -= 1
             if method != "CONNECT":
                 self.leaks.append(f"plain HTTP: {method} {target}")
             if method != "CONNECT" or not self.exists(host):
-                self.refused[host] += 1
                 await self.loop.sock_sendall(connection, b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
                 connection.close()
                 return
             await self.loop.sock_sendall(connection, b"HTTP/1.1 200 Connection established\r\n\r\n")
             await self.loop.connect_accepted_socket(self.server, connection, ssl=self.tls_context(host))
-            self.handshakes[host] += 1
 
     def exists(self, host: str) -> bool:
         closed = region_of(host) in CLOSED_REGIONS
@@ -175,11 +153,10 @@ class Sandbox:
     def tls_context(self, host: str) -> ssl.SSLContext:
         if host not in self.tls:
             self.tls[host] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            ca = trustme.CA() if host in self.untrusted_hosts else self.ca
-            name = f"not.{host}" if host in self.misnamed_hosts else host
+            ca = trustme.CA() if host in self.faults.untrusted_hosts else self.ca
+            name = f"not.{host}" if host in self.faults.misnamed_hosts else host
             ca.issue_cert(name).configure_cert(self.tls[host])
-            if self.check_server_name:
-                self.tls[host].sni_callback = partial(refuse_other_names, host)
+            self.tls[host].sni_callback = partial(refuse_other_names, host)
         return self.tls[host]
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -192,9 +169,8 @@ class Sandbox:
         if self.faults.on_call:
             self.faults.on_call(call)
         self.under_way[service] += 1
-        self.most_under_way[service] = max(self.most_under_way[service], self.under_way[service])
         try:
-            await asyncio.sleep(self.faults.latency_of_call(service, where))
+            await asyncio.sleep(self.latency.get(service, 0) + self.latency.get(where, 0))
             answer = self.answer_or_fault(service, request, query)
         finally:
             self.under_way[service] -= 1
@@ -209,37 +185,25 @@ class Sandbox:
         if answer == LOST:
             request.transport.abort()
             raise asyncio.CancelledError
-        body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
+        body = answer.body if isinstance(answer.body, bytes) else with_request_id(answer.body)
         return web.Response(status=answer.status, body=body, headers=answer.headers)
 
     def answer_or_fault(self, service: str, request: web.BaseRequest, query: dict[str, str]) -> Answer:
-        chance = self.random.random()
-        for rate, answer in (
-            (self.faults.unavailable, Answer(503, b"")),
-            (self.faults.broken, Answer(500, b"<html><body><h1>Internal Server Error</h1></body></html>")),
-            (self.faults.lost_before, LOST),
-        ):
-            if chance < rate:
-                return answer
-            chance -= rate
+        happens = self.random.random() < self.faults.accidents
+        instead, carried_out = self.random.choice(ACCIDENTS)
+        if happens and not carried_out:
+            return instead
         answer = self.answer(service, request, query)
-        for rate, instead in ((self.faults.lost_after, LOST), (self.faults.damaged, NOT_GZIP)):
-            if chance < rate:
-                return instead
-            chance -= rate
-        return answer
+        return instead if happens else answer
 
     def answer(self, service: str, request: web.BaseRequest, query: dict[str, str]) -> Answer:
         path = unquote(urlsplit(request.raw_path).path)
         url = f"https://{request.host}{path}"
-        for end, fixed in self.faults.answers.items():
-            if url.endswith(end):
-                return fixed
-        for fault in self.faults.web if service != "ecs" else ():
-            if fault.applies(url):
-                return fault.answer
         if service == "ecs":
             return self.ecs.answer(request.method, request.host, query)
+        for fault in self.faults.failing:
+            if fault.answer and fault.applies(url):
+                return fault.answer
         if service == "store":
             return self.store.answer(path)
         if request.host == API_HOST:
@@ -250,6 +214,10 @@ class Sandbox:
     def note_leaks(self, request: web.BaseRequest) -> None:
         if request.host != API_HOST and "Authorization" in request.headers:
             self.leaks.append(f"Authorization sent to {request.host}")
+
+
+def with_request_id(body: object) -> bytes:
+    return json.dumps(body).replace(REQUEST_ID, str(uuid.uuid4()).upper()).encode()
 
 
 def refuse_other_names(host: str, _: ssl.SSLObject, name: str | None, __: ssl.SSLContext) -> int | None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from faults import NO_IMAGES, EcsFault
+from faults import NO_IMAGES, Fault
 from harness import BOOTIMAGE, OLD_BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, recorded
 from world import EcsImage, World, days_ago, image_id, rhcos_json
 
@@ -28,6 +27,7 @@ def test_list_of_commits_is_believed_only_if_it_ends_with_the_oldest_one() -> No
         return main.list_commits(web, "4.10")
 
     assert list_commits(first, second, third) == commits
+    assert list_commits(first, commits[-100:]) == first + commits[-100:]  # The last page may be full.
     for pages in ([], [first[:1]], [first, [], third], [first, second], [first, second, third[:-1]], [first] * 9):
         with pytest.raises(main.Refusal, match=r"incomplete.* run again"):
             list_commits(*pages)
@@ -44,6 +44,7 @@ def test_listing_that_shifts_between_two_pages_is_read_to_its_end() -> None:
     assert len(main.Ecs.list_all(ecs, object)) == 199
 
 
+ENVIRONMENT = main.Environment("LTAI5tSandbox", "secret-of-the-sandbox", "", True, True)
 BOOTIMAGES = {"m-boot": Image(REGION, "m-boot", BOOTIMAGE)}
 SEEN = Seen(True, False, False, False, "", f"rhcos-{PRIVATE_BUILD}", ("s-1",))
 ABSENT = {
@@ -55,29 +56,27 @@ ABSENT = {
 
 
 @pytest.mark.parametrize(("id", "witness", "begun", "outcome"), ABSENT.values(), ids=ABSENT)
-def test_absent_image_is_gone_only_where_there_is_a_witness(
-    id: str, witness: str, begun: bool, outcome: Outcome
-) -> None:
-    image = Image(REGION, id, PRIVATE_BUILD)
-    environment = main.Environment("LTAI5tSandbox", "secret-of-the-sandbox", "", True, True)
-    region = main.Region(environment, argparse.Namespace(), REGION, [])
+def test_absent_image_is_gone_only_with_a_witness(id: str, witness: str, begun: bool, outcome: Outcome) -> None:
+    image, region = Image(REGION, id, PRIVATE_BUILD), main.Region(ENVIRONMENT, main.parse_args(["4.10"]), REGION, [])
     region.release = main.Release("4.10", frozenset({BOOTIMAGE}), BOOTIMAGES, {})
     region.witness, region.seen, region.begun = witness, {id: SEEN}, {image} if begun else set()
     assert region.decide(image, None) == outcome
 
 
-HIDDEN = [image_id(build, REGION) for build in (OLD_BOOTIMAGE, BOOTIMAGE, PUBLIC_BUILD)]
-BLINDED = {
-    "when it looks": EcsFault("DescribeImages", REGION, calls=range(3, sys.maxsize), hidden=HIDDEN),
-    "when it confirms": EcsFault("DescribeImages", REGION, calls=range(5, sys.maxsize), answer=NO_IMAGES),
-}
+def test_witness_of_a_region_without_bootimages_is_best_an_image_of_no_build() -> None:
+    """Another release's run may delete its builds' images."""
+    names = {"m-1": "no candidate's", "m-2": "rhcos-411.86.202207150124-0", "m-3": "my-server", "m-4": ""}
+    region: Any = main.Region(ENVIRONMENT, main.parse_args(["4.10"]), REGION, [])
+    own = {id: SEEN._replace(name=name) for id, name in names.items()}
+    region.ecs = SimpleNamespace(own_images=lambda: own, patience=main.Patience())
+    region.prune(main.Release("4.10", frozenset(), {}, {"m-1": Image(OTHER_REGION, "m-1", PRIVATE_BUILD)}))
+    assert region.witness == "m-3"
 
 
-@pytest.mark.parametrize("fault", BLINDED.values(), ids=BLINDED)
-def test_image_that_is_not_listed_is_not_gone_if_the_witness_is_not_listed_either(
-    world: World, prune: Prune, fault: EcsFault
-) -> None:
-    prune.faults.ecs, prune.clock_speed = [fault], 150
+@pytest.mark.parametrize("looks", [2, 4], ids=["before it deletes", "before it confirms"])
+def test_image_is_not_gone_if_the_witness_is_not_listed_either(world: World, prune: Prune, looks: int) -> None:
+    prune.faults.failing = [Fault("DescribeImages", NO_IMAGES, REGION, calls=range(looks + 1, sys.maxsize))]
+    prune.clock_speed = 150
     run = prune()
     assert run.status == 1
     assert run.line("ERROR", REGION, "which should be there, is not listed", "ecs:DescribeImages")

@@ -7,15 +7,14 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from faults import FORBIDDEN, HANGS, LOST, NOT_GZIP, NOT_JSON, PASSING, THROTTLED, Answer, EcsFault, WebFault, ecs_error
+from faults import FORBIDDEN, HANGS, LOST, NOT_GZIP, NOT_JSON, THROTTLED, UNAVAILABLE, Answer, Fault, ecs_error
 from harness import BOOTIMAGE, PRIVATE_BUILD, REGIONS, Prune, Run, assert_next_run_finishes, assert_record_is_true
-from world import World, builds_url, commits_url, ecs_host, image_id, meta_url
+from world import BUILDS_URL, World, ecs_host, image_id, meta_path
 
 import main
 from main import Image, LostError, Result
 
 REGION = REGIONS[0]
-UNAVAILABLE = Answer(503)
 ENVIRONMENT = main.Environment("key-id", "secret", "", True, True)
 IN_USE, TOO_MANY_TAGS = ecs_error(403, "ImageUsingByInstance"), ecs_error(403, "QuotaExceed.Tags")
 EVERY_IMAGE = ""
@@ -26,7 +25,7 @@ FAILURES: dict[str, tuple[str, str, Answer, str]] = {
     "cn-hangzhou": ("DeleteImage", EVERY_IMAGE, FORBIDDEN, "ecs:DeleteImage: Forbidden.RAM"),
     "cn-chengdu": ("TagResources", EVERY_IMAGE, FORBIDDEN, "ecs:TagResources: Forbidden.RAM"),
     "cn-beijing": ("DescribeImages", EVERY_IMAGE, FORBIDDEN, "ecs:DescribeImages: Forbidden.RAM"),
-    "me-east-1": ("", EVERY_IMAGE, LOST, "502"),  # The proxy refuses to connect to it.
+    "me-east-1": ("DescribeImages", EVERY_IMAGE, LOST, "502"),  # The proxy refuses to connect to it.
     "cn-shanghai": ("DeleteImage", PRIVATE_BUILD, IN_USE, "DeleteImage: ImageUsingByInstance"),
     "cn-shenzhen": ("DeleteImage", PRIVATE_BUILD, LOST, "DeleteImage"),
     "cn-qingdao": ("DescribeImages", PRIVATE_BUILD, UNAVAILABLE, "503"),
@@ -51,8 +50,8 @@ def test_failure_is_one_line_with_its_reason_and_costs_few_calls_and_no_other_im
     world.add_builds_around(4, [*FAILURES, "ap-northeast-1"], datetime(2022, 2, 1), empty=1000)
     world.add_build(PRIVATE_BUILD, [*FAILURES, "ap-northeast-1"])
     ids = {region: image_id(build, region) if build else "" for region, (_, build, _, _) in FAILURES.items()}
-    prune.faults.ecs = [EcsFault(row[0], region, ids[region], answer=row[2]) for region, row in FAILURES.items()]
-    prune.faults.dead_hosts.add(ecs_host("me-east-1"))
+    prune.faults.failing = [Fault(row[0], row[2], region, ids[region]) for region, row in FAILURES.items()]
+    prune.faults.dead_hosts = {ecs_host("me-east-1")}
     failing = [i for i in world.listed("to be pruned") if i.region in ids and ids[i.region] in (i.id, EVERY_IMAGE)]
     prune.clock_speed = 180
     run = prune(env={"SANDBOX_TIMEOUT_SPEED": "60"})
@@ -70,15 +69,15 @@ def test_failure_is_one_line_with_its_reason_and_costs_few_calls_and_no_other_im
 
 
 GIVEN_UP = {
-    "throttled": (EcsFault("DeleteImage", REGION, answer=THROTTLED), 500, "Throttling.User"),
-    "every third hangs": (EcsFault("DeleteImage", REGION, calls=range(3, 9999, 3), answer=HANGS), 250, "timed out"),
+    "throttled": (Fault("DeleteImage", THROTTLED, REGION), 500, "Throttling.User"),
+    "every third hangs": (Fault("DeleteImage", HANGS, REGION, calls=range(3, 9999, 3)), 250, "timed out"),
 }
 
 
 @pytest.mark.parametrize(("fault", "speed", "words"), GIVEN_UP.values(), ids=GIVEN_UP)
-def test_region_that_answers_too_little_is_given_up(prune: Prune, fault: EcsFault, speed: float, words: str) -> None:
+def test_region_that_answers_too_little_is_given_up(prune: Prune, fault: Fault, speed: float, words: str) -> None:
     prune.world.add_builds_around(60, [REGION], datetime(2022, 2, 1), empty=1000)
-    prune.faults.ecs, prune.clock_speed = [fault], speed
+    prune.faults.failing, prune.clock_speed = [fault], speed
     run = prune(env={"SANDBOX_TIMEOUT_SPEED": "60"})
     assert run.status == 1  # Without a limit, all would be deleted in the end.
     assert run.line("ERROR", f"{REGION}: images left for the next run: ", words)
@@ -95,27 +94,12 @@ def test_exception_that_nothing_expects_fails_its_region_only(caplog: pytest.Log
     assert "us-east-1 failed: unexpected KeyError('surprise'): please report it" in caplog.text
 
 
-def test_calls_that_fail_with_passing_codes_are_repeated_carried_out_or_not(world: World, prune: Prune) -> None:
-    world.add_builds_around(20, [REGION], datetime(2022, 2, 1), empty=1000)
-    operations = ["DescribeImages", "TagResources", "ModifyImageSharePermission", "DeleteImage", "DeleteSnapshot"]
-    for operation in operations:
-        for n, answer in enumerate(PASSING.values(), start=1):  # Every second call fails.
-            not_done, done = (None, answer) if n % 2 else (answer, None)
-            prune.faults.ecs.append(EcsFault(operation, REGION, calls={2 * n}, answer=not_done, late=done))
-    prune.clock_speed = 20
-    run = prune("--delete-snapshots", "4.10")
-    assert (run.status, run.output.count("ERROR")) == (0, 0)
-    assert all(fault.count > 1 for fault in prune.faults.ecs)
-    assert {image.kind for image in world.listed()} == {"bootimage"}
-    assert not any(each.listed and not world.images[each.image_id].listed for each in world.snapshots.values())
-
-
 def test_damaged_document_is_a_lost_answer(world: World, prune: Prune) -> None:
-    urls = [commits_url(), "rhcos.json", builds_url(), meta_url(PRIVATE_BUILD)]
-    prune.faults.web = [WebFault(url, answer, calls={1}) for url in urls for answer in (NOT_GZIP, NOT_JSON, LOST)]
+    urls = ["/commits", "rhcos.json", BUILDS_URL, meta_path(PRIVATE_BUILD)]
+    prune.faults.failing = [Fault(url, answer, calls={1}) for url in urls for answer in (NOT_GZIP, NOT_JSON, LOST)]
     prune.clock_speed = 20
     assert prune().status == 0
-    assert all(fault.count for fault in prune.faults.web)
+    assert all(fault.count for fault in prune.faults.failing)
     assert world.listed("to be pruned") == []
 
 
@@ -123,7 +107,7 @@ def test_outage_of_the_store_costs_minutes_and_what_is_on_record_is_pruned(world
     world.add_builds_around(30, [REGION], datetime(2022, 2, 1))
     entries = [{"region": i.region, "image": i.id, "deleted": False} for i in world.images_of(PRIVATE_BUILD)]
     prune.write_record({PRIVATE_BUILD: entries})
-    prune.faults.answers["/meta.json"] = HANGS
+    prune.faults.failing = [Fault("/meta.json", HANGS)]
     prune.clock_speed = 200
     run = prune(env={"SANDBOX_TIMEOUT_SPEED": "60"})
     assert run.status == 1
@@ -134,7 +118,7 @@ def test_outage_of_the_store_costs_minutes_and_what_is_on_record_is_pruned(world
 
 
 def test_process_ends_although_calls_hang(prune: Prune) -> None:
-    prune.faults.answers = {builds_url(): Answer(200, b"[]"), "/builds.json": HANGS}
+    prune.faults.failing = [Fault(BUILDS_URL, Answer(200, b"[]")), Fault("/builds.json", HANGS)]
     started = time.monotonic()
-    assert prune().line("ERROR", builds_url(), "nothing was changed")
+    assert prune().line("ERROR", BUILDS_URL, "nothing was changed")
     assert time.monotonic() - started < main.WEB_TIMEOUT - 5

@@ -14,9 +14,9 @@ import pytest
 import requests
 from aliyunsdkcore.acs_exception.exceptions import ServerException
 from aliyunsdkecs.request.v20140526.DescribeImagesRequest import DescribeImagesRequest
-from faults import Answer, EcsFault
+from faults import Answer, Fault
 from harness import PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, assert_next_run_finishes, recorded
-from world import DIRECTORY, World, builds_url, commits_url, version_url
+from world import BUILDS_URL, COMMITS_URL, DIRECTORY, World
 
 import main
 from main import DeniedError, LostError, OutsideError, Refusal, ThrottledError
@@ -69,9 +69,7 @@ SHAPES: dict[str, tuple[Callable[[Any], object], Any, list[Any], Any]] = {
 
 
 @pytest.mark.parametrize(("read", "good", "bad", "error"), SHAPES.values(), ids=SHAPES)
-def test_document_of_another_shape_is_refused(
-    read: Callable[[Any], object], good: Any, bad: list[Any], error: Any
-) -> None:
+def test_other_shapes_are_refused(read: Callable[[Any], object], good: Any, bad: list[Any], error: Any) -> None:
     read(good)
     for document in [*bad, "no", 7, [None], [[]], {"": {}}]:
         with pytest.raises(error):
@@ -93,17 +91,18 @@ def response_of(url: str, status: int, body: bytes, headers: dict[str, str]) -> 
     return response
 
 
+VERSION_URL = "https://raw.githubusercontent.com/openshift/installer/1"
 SENSELESS_PAUSES = ["soon", "-1", "0", "61", "86400", "9" * 400, "Fri, 31 Dec 99999 23:59:59 GMT"]
 RESPONSES: list[tuple[str, int, bytes, dict[str, str], type[Exception]]] = [
-    *((builds_url(), 503, b"", {"Retry-After": pause}, LostError) for pause in SENSELESS_PAUSES),
-    *((builds_url(), 200, body, {}, LostError) for body in (b"{", b"", b"null", b"\xff", b"[" * 100_000)),
-    (builds_url(), 429, b"", {}, LostError),
-    (builds_url(), 429, b"", {"Retry-After": "7"}, ThrottledError),
-    (builds_url(), 503, b"", {"Retry-After": "60"}, ThrottledError),
-    (builds_url(), 404, b"", {}, OutsideError),
-    (commits_url(), 500, b"<html>", {}, LostError),
-    (version_url("1"), 404, b"404: Not Found", {}, Refusal),
-    (version_url("1"), 429, b"", {"Retry-After": "1800"}, Refusal),
+    *((BUILDS_URL, 503, b"", {"Retry-After": pause}, LostError) for pause in SENSELESS_PAUSES),
+    *((BUILDS_URL, 200, body, {}, LostError) for body in (b"{", b"", b"null", b"\xff", b"[" * 100_000)),
+    (BUILDS_URL, 429, b"", {}, LostError),
+    (BUILDS_URL, 429, b"", {"Retry-After": "7"}, ThrottledError),
+    (BUILDS_URL, 503, b"", {"Retry-After": "60"}, ThrottledError),
+    (BUILDS_URL, 404, b"", {}, OutsideError),
+    (COMMITS_URL, 500, b"<html>", {}, LostError),
+    (VERSION_URL, 404, b"404: Not Found", {}, Refusal),
+    (VERSION_URL, 429, b"", {"Retry-After": "1800"}, Refusal),
 ]
 
 
@@ -131,9 +130,9 @@ GITHUB_ERRORS: list[tuple[int, dict[str, str], bool, str]] = [
 
 def test_refusal_of_github_is_quoted_with_the_remedy() -> None:
     for status, headers, token, remedy in GITHUB_ERRORS:
-        response = response_of(commits_url(), status, b'{"message": "it says no"}', headers)
+        response = response_of(COMMITS_URL, status, b'{"message": "it says no"}', headers)
         words = main.explain_github_error(response, "", token)
-        assert re.fullmatch(rf"{commits_url()}: HTTP status {status} \(it says no\): {remedy}", words)
+        assert re.fullmatch(rf"{COMMITS_URL}: HTTP status {status} \(it says no\): {remedy}", words)
 
 
 CREDENTIALS = "InvalidAccessKeyId.NotFound InvalidAccessKeySecret SignatureDoesNotMatch Forbidden Forbidden.AccessKey"
@@ -175,12 +174,10 @@ NO_ANSWERS = [
 def test_unexpected_answer_is_no_success_and_fails_its_image_only(world: World, prune: Prune) -> None:
     world.add_builds_around(12, REGIONS[:1], datetime(2022, 2, 1), empty=1000)
     public = [image.id for image in world.listed("to be pruned") if image.public]
-    prune.faults.ecs = [
-        EcsFault(operation, id=id, answer=answer) for id, (operation, answer) in zip(public, NO_ANSWERS)
-    ]
+    prune.faults.failing = [Fault(*operation_and_answer, id=id) for id, operation_and_answer in zip(public, NO_ANSWERS)]
     failing = set(public[: len(NO_ANSWERS)])
     snapshot = world.snapshots_of(world.images_of(PRIVATE_BUILD)[0])[0]
-    prune.faults.ecs.append(EcsFault("DeleteSnapshot", id=snapshot.id, answer=Answer(200, b"null")))
+    prune.faults.failing.append(Fault("DeleteSnapshot", Answer(200, b"null"), id=snapshot.id))
     prune.clock_speed = 60
     run = prune("--delete-snapshots", "4.10")
     assert run.status == 1 and "please report it" not in run.output

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from faults import THROTTLED, Call, EcsFault
+from faults import THROTTLED, Call, Fault
 from harness import BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, recorded
 from world import OTHER_KEY_ID, EcsImage, World, build_id, days_ago, meta_path, rhcos_json
 
@@ -164,8 +164,8 @@ def test_image_that_somebody_pins_or_uses_between_two_looks_is_kept(world: World
         if call.what == "DeleteImage" and late.id in call.ids:
             late.kind, late.tags = "pinned", dict(PIN)
 
-    prune.faults.ecs = [EcsFault("TagResources", id=image.id, calls={1}, answer=THROTTLED) for image in (pinned, used)]
-    prune.faults.ecs.append(EcsFault("DeleteImage", id=late.id, calls={1}, answer=THROTTLED))
+    prune.faults.failing = [Fault("TagResources", THROTTLED, id=image.id, calls={1}) for image in (pinned, used)]
+    prune.faults.failing.append(Fault("DeleteImage", THROTTLED, id=late.id, calls={1}))
     prune.faults.on_call, prune.clock_speed = need, 100
     run = prune()
     assert (run.status, world.listed("to be pruned")) == (0, [])

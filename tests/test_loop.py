@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -90,22 +90,6 @@ def test_batch_after_a_failed_one_is_a_quarter_and_after_an_answered_one_four_ti
     assert [len(batch) for batch in log.batches[:10]] == [64, 16, 4, 16, 4, 1, 4, 1, 1, 4]
 
 
-def test_many_items_that_fail_their_batches_cost_a_few_calls_each() -> None:
-    calls: list[int] = []
-
-    def work(batch: list[Any], outcomes: Outcomes) -> Errors:
-        calls.append(len(batch))
-        if any(item % 3 == 0 for item in batch):
-            raise DENIED
-        return answer(batch, outcomes)
-
-    outcomes: Outcomes = {}
-    with contextlib.suppress(DeniedError):
-        main.work_off(range(300), outcomes, work, 99, Patience())
-    assert sum(outcome == "done" for outcome in outcomes.values()) == 200
-    assert len(calls) < 700
-
-
 def test_throttled_call_for_a_whole_batch_blames_nobody_and_keeps_its_size(pauses: list[float]) -> None:
     sizes: list[int] = []
 
@@ -120,32 +104,35 @@ def test_throttled_call_for_a_whole_batch_blames_nobody_and_keeps_its_size(pause
     assert pauses == [17.0] * 9
 
 
-NO_HOPE: dict[str, tuple[list[OutsideError], int]] = {
-    "lost": ([LOST], 8),
-    "throttled": ([THROTTLED], 15),
-    "denied": ([DENIED], 8),
-    "neither answers nor errors": ([], 8),
-    "five minutes without an answer": ([LostError("hangs", seconds=400.0)] * 2, 2),
+Round = tuple[bool, Sequence[OutsideError], float]  # whether there was an answer, errors, seconds
+lost, throttled, answered = (False, [LOST], 0.0), (False, [THROTTLED], 0.0), (True, [LOST], 0.0)
+hanging = (True, [LostError("hangs", seconds=40.0)] * 4, 40.0)  # side by side
+refused = (False, [LostError("503", seconds=0.1)], 40.0)
+GIVEN_UP: dict[str, list[Round]] = {
+    "lost": [lost] * 8,
+    "throttled": [throttled] * 15,
+    "denied": [(False, [DENIED], 0.0)] * 8,
+    "neither answers nor errors": [(False, [], 0.0)] * 8,
+    "lost rounds and throttled ones are counted apart": [*[throttled] * 14, *[lost] * 8],
+    "an answer starts both counts again": [*[throttled] * 14, *[lost] * 7, answered, *[throttled] * 14, *[lost] * 8],
+    "five minutes without an answer": [hanging] * 8,
+    "what is answered, or refused at once, goes on": [*[hanging] * 7, answered, (True, [], 40.0), refused, hanging],
 }
 
 
-@pytest.mark.parametrize(("errors", "rounds"), NO_HOPE.values(), ids=NO_HOPE)
-def test_there_is_no_hope_after_so_many_rounds_without_an_answer(errors: list[OutsideError], rounds: int) -> None:
+@pytest.mark.parametrize("rounds", GIVEN_UP.values(), ids=GIVEN_UP)
+def test_there_is_no_hope_after_the_last_of_these_rounds(rounds: list[Round]) -> None:
     patience = Patience()
-    for _ in range(rounds - 1):
-        patience.wait(False, errors, 200)
+    for each in rounds[:-1]:
+        patience.wait(*each)
     with pytest.raises(OutsideError):
-        patience.wait(False, errors, 200)
+        patience.wait(*rounds[-1])
 
 
-def test_seconds_without_an_answer_count_once_if_calls_hang_side_by_side() -> None:
-    patience = Patience()
-    for _ in range(7):
-        patience.wait(True, [LostError("hangs", seconds=40.0)] * 4, 40)
-    with pytest.raises(LostError):
-        patience.wait(True, [LostError("hangs", seconds=40.0)] * 4, 40)
-    for answered, errors in ((True, [THROTTLED]), (True, []), (False, []), (False, [LostError("503", seconds=0.1)])):
-        patience.wait(answered, errors, 40)  # What is answered, or refused at once, goes on.
+def test_with_an_answer_only_throttling_waits(pauses: list[float]) -> None:
+    for errors in ([], [LOST], [LOST, THROTTLED]):
+        Patience().wait(True, errors, 0)
+    assert pauses == [17.0]
 
 
 def test_next_kind_of_work_goes_on_waiting_where_the_last_one_ended_but_for_lost_rounds() -> None:
@@ -159,26 +146,6 @@ def test_next_kind_of_work_goes_on_waiting_where_the_last_one_ended_but_for_lost
     with pytest.raises(ThrottledError):
         main.work_off([1, 2], {}, work, 1, patience)
     assert len(made) == 5
-
-
-def test_an_answer_starts_both_counts_again_and_only_throttling_waits_then(pauses: list[float]) -> None:
-    patience = Patience()
-    for _ in range(20):
-        for error in (LOST, THROTTLED):
-            patience.wait(False, [error], 0)
-        del pauses[:]
-        patience.wait(True, [LOST], 0)
-        assert pauses == []
-        patience.wait(True, [LOST, THROTTLED], 0)
-        assert pauses == [17.0]
-
-
-def test_throttled_rounds_and_lost_ones_are_counted_apart() -> None:
-    patience = Patience(throttled_rounds=main.THROTTLED_ROUNDS)
-    for _ in range(7):
-        patience.wait(False, [LOST], 0)
-    with pytest.raises(LostError):
-        patience.wait(False, [LOST], 0)
 
 
 def test_call_after_call_that_is_throttled_once_goes_on_for_ever() -> None:

@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from faults import EcsFault, ecs_error
+from faults import Fault, ecs_error
 from harness import PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, in_shell
 from world import GITHUB_TOKEN, KEY_ID, SECRET, World, image_id
 
@@ -67,7 +67,7 @@ def test_figures_of_the_summary_add_up(world: World, prune: Prune) -> None:
     world.add_build("410.84.202206070000-0", REGIONS, "pinned", tags={"bootimage": "true"})
     for image in world.add_build("410.84.202206090000-0", REGIONS):
         del world.images[image.id]
-    prune.faults.ecs = [EcsFault("DeleteImage", id=FAILING, answer=ecs_error(403, "OperationDenied"))]
+    prune.faults.failing = [Fault("DeleteImage", ecs_error(403, "OperationDenied"), id=FAILING)]
     run = prune()
     assert run.status == 1
     table = re.findall(rf"({'|'.join(REGIONS)}|total) +(\d+) +(\d+) +(\d+) +(\d+)\n", run.output)
@@ -84,8 +84,8 @@ def test_figures_of_the_summary_add_up(world: World, prune: Prune) -> None:
 
 def test_debug_run_has_each_call_with_what_it_is_about_and_no_secret_is_in_any_output(prune: Prune) -> None:
     message = f"{KEY_ID} {SECRET} {GITHUB_TOKEN} /?Signature=c2lnbmF0dXJl%3D&Action=DeleteImage"
-    prune.faults.ecs = [EcsFault("DeleteImage", id=FAILING, answer=ecs_error(403, "OperationDenied", message))]
-    prune.faults.lost_after, prune.faults.seed, prune.clock_speed = 0.3, 1, 20
+    prune.faults.failing = [Fault("DeleteImage", ecs_error(403, "OperationDenied", message), id=FAILING)]
+    prune.faults.accidents, prune.clock_speed = 0.08, 20
     run = prune("-d", "4.10", env={"DEBUG": "sdk"})  # It checks that there is no secret.
     assert len(re.findall(r"DEBUG.* in \d+\.\d+ s\n", run.output)) == len(run.sandbox.calls)
     deletions = re.findall(r"DEBUG +\S+ DeleteImage \['(m-[0-9a-f]{20})'\]: ", run.output)

@@ -64,9 +64,7 @@ def test_record_has_each_build_that_was_read_and_the_next_run_adds_new_ones_only
     assert [call.ids for call in run.calls("ecs", "DeleteImage")] == [(new.id,)]
 
 
-def test_record_of_the_first_script_is_believed_only_as_far_as_the_cloud_shows_and_unknown_fields_stay(
-    world: World, prune: Prune
-) -> None:
+def test_record_of_the_first_script_is_believed_as_far_as_the_cloud_shows(world: World, prune: Prune) -> None:
     """It wrote one line, and put builds without images on record as empty lists."""
     untried, there, gone = world.add_build(NEW_BUILD, [REGION])[0], *world.images_of(PRIVATE_BUILD)
     del world.images[gone.id]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from faults import HANGS, NO_IMAGES, Answer, EcsFault, Faults
+from faults import FORBIDDEN, HANGS, NO_IMAGES, Answer, Fault, Faults
 from harness import REGIONS, Prune, assert_refused
-from world import API_HOST, KEY_ID, OTHER_KEY_ID, OTHER_SECRET, SECRET, STORE_HOST, builds_url, commits_url, ecs_host
+from world import API_HOST, BUILDS_URL, COMMITS_URL, KEY_ID, OTHER_KEY_ID, OTHER_SECRET, SECRET, STORE_HOST, ecs_host
 
 import main
 
@@ -22,36 +22,34 @@ def record(prune: Prune) -> None:
     prune.write_record('{"410.84.202001010000-0":   [ ]}')
 
 
-def answering(url: str, *answer: Any) -> dict[str, Any]:
-    return {"answers": {url: Answer(*answer)}}
+def answering(what: str, *answer: Any) -> Faults:
+    return Faults([Fault(what, Answer(*answer))])
 
 
-FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
-    "GitHub is down": ({"dead_hosts": {API_HOST}}, [API_HOST, "502", "try again later"]),
-    "no such branch": (answering(commits_url(), 404), ["no branch release-4.10", "check the release"]),
-    "commits cut short": ({"commits_listed": 1}, ["do not end with the oldest one", "run again later"]),
+FAULTS: dict[str, tuple[Faults, list[str]]] = {
+    "GitHub is down": (Faults(dead_hosts={API_HOST}), [API_HOST, "502", "try again later"]),
+    "no such branch": (answering(COMMITS_URL, 404), ["no branch release-4.10", "check the release"]),
+    "commits cut short": (Faults(commits_listed=1), ["do not end with the oldest one", "run again later"]),
     "version not found": (answering("rhcos.json", 404), ["rhcos.json", "404"]),
     "version damaged": (answering("rhcos.json", 200, b"{"), ["rhcos.json", "not JSON", "try again later"]),
     "version of another shape": (answering("rhcos.json", 200, []), ["rhcos.json", "what to keep is unknown"]),
     "no bootimage": (answering("rhcos.json", 200, {"architectures": {}}), ["an Aliyun bootimage", "check the release"]),
-    "no region answers": ({"dead_hosts": set(map(ecs_host, REGIONS))}, ["no region answered", "proxy"]),
-    "no permission": ({"lacking": {("", "DescribeImages")}}, ["Forbidden.RAM", "ecs:DescribeImages"]),
-    "nothing listed": ({"ecs": [EcsFault("DescribeImages", answer=NO_IMAGES)]}, ["none of the", "ecs:DescribeImages"]),
+    "no region answers": (Faults(dead_hosts=set(map(ecs_host, REGIONS))), ["no region answered", "proxy"]),
+    "no permission": (answering("DescribeImages", *FORBIDDEN), ["Forbidden.RAM", "ecs:DescribeImages"]),
+    "nothing listed": (answering("DescribeImages", *NO_IMAGES), ["none of the", "ecs:DescribeImages"]),
     "no builds.json": (answering("/builds.json", 403), ["no builds.json", "check the release"]),
-    "builds.json not answered": (answering(builds_url(), 500), [builds_url(), "500", "try again later"]),
-    "builds.json elsewhere": ({"answers": {builds_url(): PLAIN_HTTP}}, [builds_url(), "InvalidSchema"]),
+    "builds.json not answered": (answering(BUILDS_URL, 500), [BUILDS_URL, "500", "try again later"]),
+    "builds.json elsewhere": (answering(BUILDS_URL, *PLAIN_HTTP), [BUILDS_URL, "InvalidSchema"]),
     "builds.json of another shape, and the others hang": (
-        {"answers": {builds_url(): Answer(200, []), "/builds.json": HANGS}},
-        [builds_url(), "not a list of builds"],
+        Faults([Fault(BUILDS_URL, Answer(200, [])), Fault("/builds.json", HANGS)]),
+        [BUILDS_URL, "not a list of builds"],
     ),
 }
 
 
 @pytest.mark.parametrize(("faults", "words"), FAULTS.values(), ids=FAULTS)
-def test_run_is_refused_if_what_has_to_be_known_is_not_known(
-    prune: Prune, faults: dict[str, Any], words: list[str]
-) -> None:
-    prune.faults, prune.clock_speed = Faults(**faults), 40
+def test_run_is_refused_if_what_has_to_be_known_is_not_known(prune: Prune, faults: Faults, words: list[str]) -> None:
+    prune.faults, prune.clock_speed = faults, 40
     assert_refused(prune, *words)
 
 
@@ -68,7 +66,7 @@ ENVIRONMENTS: dict[str, tuple[dict[str, str | None], list[str], int]] = {  # and
 
 
 @pytest.mark.parametrize(("env", "words", "calls"), ENVIRONMENTS.values(), ids=ENVIRONMENTS)
-def test_environment_that_is_of_no_use_is_found_before_the_builds_are_read(
+def test_useless_environment_is_found_early(
     prune: Prune, env: dict[str, str | None], words: list[str], calls: int
 ) -> None:
     prune.clock_speed = 40
@@ -77,10 +75,23 @@ def test_environment_that_is_of_no_use_is_found_before_the_builds_are_read(
     assert "pa55word" not in run.output + run.log
 
 
+@pytest.mark.parametrize("kind", [main.LostError, main.ThrottledError])
+def test_regions_that_are_silent_or_throttled_are_no_other_account(
+    variables: pytest.MonkeyPatch, kind: type[main.OutsideError]
+) -> None:
+    def fail(_: main.Region) -> None:
+        raise kind("in its words")
+
+    variables.setattr(main.Region, "find_witness", fail)
+    environment, args = main.read_environment(), main.parse_args(["4.10"])
+    with pytest.raises(main.Refusal, match=r"no region answered.*us-east-1: in its words"):
+        main.check_account([main.Region(environment, args, name, []) for name in REGIONS])
+
+
 @pytest.mark.parametrize("bad", ["untrusted_hosts", "misnamed_hosts"])
 @pytest.mark.parametrize("host", [STORE_HOST, ecs_host(REGIONS[0])])
 def test_certificate_that_cannot_be_verified_is_asked_for_once(prune: Prune, bad: str, host: str) -> None:
-    prune.options[bad] = {host}
+    setattr(prune.faults, bad, {host})
     run = assert_refused(prune, host, "CERTIFICATE_VERIFY_FAILED", "ca.pem: set REQUESTS_CA_BUNDLE")
     assert run.sandbox.tunnels[host] <= 5  # as many as there are listings
     assert not [call for call in run.sandbox.calls if host in (call.where, ecs_host(call.where))]

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import pytest
 from faults import Faults
 from harness import MAIN, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS
 from proxy import Sandbox
-from world import KEY_ID, SECRET, World, ecs_host, image_id
+from world import KEY_ID, SECRET, World, image_id
 
 import main
 
@@ -60,12 +59,6 @@ def test_sandbox_lists_ten_available_images_a_page_and_throttles(world: World) -
         answers = [ask(sandbox, "DescribeImages") for _ in range(3)]
     assert (len(answers[0]["Images"]["Image"]), answers[0]["TotalCount"]) == (10, len(world.listed()) - 5)
     assert "Throttling.User" in answers
-
-
-@pytest.mark.parametrize("wrong", ["untrusted_hosts", "misnamed_hosts"])
-def test_sandbox_can_have_a_wrong_certificate(world: World, wrong: str) -> None:
-    with Sandbox(world, **{wrong: {ecs_host(REGION)}}) as sandbox:  # type: ignore[arg-type]
-        assert (ask(sandbox, "DescribeImages"), sandbox.calls) == (main.CERTIFICATE, [])
 
 
 def test_command_line_reports_what_the_command_did(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ MOMENTS: dict[str, tuple[Faults, str | int, signal.Signals, str]] = {
 
 
 @pytest.mark.parametrize(("faults", "moment", "signum", "progress"), MOMENTS.values(), ids=MOMENTS)
-def test_signal_while_the_run_waits_ends_it_at_once_and_it_says_how_far_it_came(
+def test_waiting_run_ends_at_once_and_says_how_far_it_came(
     prune: Prune, faults: Faults, moment: str | int, signum: signal.Signals, progress: str
 ) -> None:
     prune.write_record(RECORD)
@@ -61,7 +61,7 @@ def test_signal_while_the_run_waits_ends_it_at_once_and_it_says_how_far_it_came(
 
 
 @pytest.mark.parametrize(("left", "signum"), [(22, SIGTERM), (22, SIGKILL), (0, SIGKILL)])
-def test_no_change_begins_after_the_end_and_the_next_run_completes_the_job(
+def test_next_run_completes_the_job_of_one_that_was_ended(
     world: World, prune: Prune, left: int, signum: signal.Signals
 ) -> None:
     world.add_builds_around(20, REGIONS, datetime(2022, 2, 1))

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
+from types import SimpleNamespace
+from typing import Any
 
-from faults import FORBIDDEN, LOST, NO_SNAPSHOTS, THROTTLED, Answer, Call, EcsFault, Faults, ecs_error
+import pytest
+from faults import FORBIDDEN, LOST, NO_SNAPSHOTS, THROTTLED, Answer, Call, Fault, ecs_error
 from harness import BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, kept_images, snapshots_left
 from harness import assert_next_run_finishes as next_run_finishes
 from world import EcsSnapshot, World
+
+import main
 
 REGION, OTHER_REGION = REGIONS
 SWEEP, MARK = ("--delete-snapshots", "4.10"), "rhcos-aliyun-pruner"
@@ -29,9 +34,7 @@ def test_snapshot_is_marked_and_named_in_the_log_before_its_image_is_deleted(wor
     assert next_run_finishes(prune, *SWEEP).line("snapshots deleted: 10")
 
 
-def test_sweep_deletes_all_that_is_marked_for_this_release_but_what_is_pinned_or_used(
-    world: World, prune: Prune
-) -> None:
+def test_sweep_deletes_what_is_marked_for_this_release_and_not_needed(world: World, prune: Prune) -> None:
     for id, tags in {"s-other": {MARK: "4.11"}, "s-x": {}, **{f"s-{n}": {MARK: "4.10"} for n in range(120)}}.items():
         world.snapshots[id] = EcsSnapshot(id, REGION, "", tags=dict(tags))
     (pinned, disk), (image, late) = (
@@ -47,9 +50,9 @@ def test_sweep_deletes_all_that_is_marked_for_this_release_but_what_is_pinned_or
 
     assert prune("--dry-run", *SWEEP).line("snapshots to delete: 123")
     assert all(snapshot.listed for snapshot in world.snapshots.values())
-    prune.faults.ecs = [EcsFault("DeleteSnapshot", id=late.id, calls={1}, answer=THROTTLED)]
-    prune.faults.ecs += [
-        EcsFault(operation, calls={1}, late=LOST) for operation in ("DescribeSnapshots", "DeleteSnapshot")
+    prune.faults.failing = [Fault("DeleteSnapshot", THROTTLED, id=late.id, calls={1})]
+    prune.faults.failing += [
+        Fault(operation, calls={1}, late=LOST) for operation in ("DescribeSnapshots", "DeleteSnapshot")
     ]
     prune.faults.on_call, prune.clock_speed = pin, 60
     for _ in range(2):
@@ -67,13 +70,30 @@ def test_mark_that_is_refused_stops_no_deletion_and_is_one_warning(world: World,
     refused = {snapshot.id: FORBIDDEN for snapshot in world.snapshots.values() if snapshot.region == REGION}
     for build in (PUBLIC_BUILD, PRIVATE_BUILD):
         refused[world.images_of(build)[1].snapshots[0]] = ecs_error(403, "QuotaExceed.Tags")
-    prune.faults.ecs = [EcsFault("TagResources", id=id, answer=answer) for id, answer in refused.items()]
+    prune.faults.failing = [Fault("TagResources", answer, id=id) for id, answer in refused.items()]
     run = prune()
     assert (run.status, world.listed("to be pruned")) == (0, [])
     assert all(run.line("WARNING", region, "marked") for region in REGIONS)
     marked = [snapshot for snapshot in world.snapshots.values() if snapshot.tags]
     assert [snapshot.region for snapshot in marked] == [OTHER_REGION] * 2
     assert len([call for call in run.calls("ecs", "Tag") if call.where == REGION and call.status == 403]) == 1
+
+
+def test_snapshot_that_cannot_be_marked_is_found_by_halving(caplog: pytest.LogCaptureFixture) -> None:
+    sizes: list[int] = []
+
+    def tag(kind: str, ids: list[str], *_: str) -> None:
+        sizes.append(len(ids))
+        if "s-7" in ids:
+            raise main.OutsideError("too many tags", "QuotaExceed.Tags")
+
+    environment = main.Environment("LTAI5tSandbox", "secret-of-the-sandbox", "", True, True)
+    region: Any = main.Region(environment, main.parse_args(["4.10"]), REGION, [])
+    region.ecs, region.release = SimpleNamespace(tag=tag), main.Release("4.10", frozenset(), {}, {})
+    seen = main.Seen(True, False, False, False, "", "", tuple(f"s-{number}" for number in range(40)))
+    assert region.mark_snapshots([main.Image(REGION, "m-1")], main.Look({"m-1": seen}, main.read_clocks()))
+    assert sizes == [40, 20, 20, 10, 10, 5, 5, 2, 2, 1, 1, 1]
+    assert caplog.text.count("could not be marked") == 1
 
 
 def test_sweep_that_fails_in_a_region_is_one_error_until_a_run_finishes_it(world: World, prune: Prune) -> None:
@@ -84,12 +104,13 @@ def test_sweep_that_fails_in_a_region_is_one_error_until_a_run_finishes_it(world
     world.add_bootimage("410.84.202208010000-0", list(words))
     one = world.add_build("410.84.202206010000-0", words)[-1].snapshots[0]
     world.add_builds_around(18, list(words), datetime(2022, 2, 1))
-    prune.faults = Faults(lacking={(blind, "DescribeSnapshots"), (locked, "DeleteSnapshot")})
-    prune.faults.ecs = [
-        EcsFault("DescribeSnapshots", hidden, answer=NO_SNAPSHOTS),
-        EcsFault("DescribeSnapshots", down, answer=Answer(500)),
-        EcsFault("DeleteSnapshot", slow, answer=Answer(500)),
-        EcsFault("DeleteSnapshot", refused, id=one, answer=ecs_error(403, "OperationDenied")),
+    prune.faults.failing = [
+        Fault("DescribeSnapshots", FORBIDDEN, blind),
+        Fault("DeleteSnapshot", FORBIDDEN, locked),
+        Fault("DescribeSnapshots", NO_SNAPSHOTS, hidden),
+        Fault("DescribeSnapshots", Answer(500), down),
+        Fault("DeleteSnapshot", Answer(500), slow),
+        Fault("DeleteSnapshot", ecs_error(403, "OperationDenied"), refused, one),
     ]
     prune.clock_speed = 60
     for _ in range(2):

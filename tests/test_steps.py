@@ -10,13 +10,10 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from ecs import as_described
-from faults import LOST, REQUEST_ID, Answer, EcsFault, Faults
-from github import GitHubService
+from faults import LOST, REQUEST_ID, Answer, Fault, Faults
 from harness import BOOTIMAGE, OLD_BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, Run, recorded
-from history import history_world
-from store import StoreService
-from world import GITHUB_TOKEN, KEY_ID, OLD_STORE_HOST, STATUSES, EcsImage, World, image_id
+from services import GitHubService, StoreService, as_described
+from world import GITHUB_TOKEN, KEY_ID, OLD_STORE_HOST, STATUSES, EcsImage, World, history_world, image_id
 
 import main
 
@@ -54,16 +51,6 @@ def find_everything(web: WorldWeb, name: str = "4.10") -> tuple[main.Release, se
     assert (missing, unread) == ([], {})
     release, to_look_at = main.find_images(release._replace(builds=builds), uploads, record)
     return release, {image.id for image in to_look_at}
-
-
-@pytest.mark.parametrize(("versions", "pages"), [(0, 1), (96, 1), (97, 2), (98, 2), (220, 3)])
-def test_all_pages_of_commits_are_read(world: World, versions: int, pages: int) -> None:
-    """There are three commits before these; a page has a hundred."""
-    for _ in range(versions):
-        world.add_commit({})
-    web = WorldWeb(world)
-    assert main.list_commits(web, "4.10") == world.branches["release-4.10"]
-    assert len(web.paths) == pages
 
 
 def test_images_of_every_directory_tombstone_and_architecture_are_found(world: World) -> None:
@@ -147,9 +134,9 @@ def test_a_hundred_images_are_looked_at_in_one_call_and_fifty_tagged(world: Worl
 
 def test_calls_that_are_throttled_or_lost_come_again_in_the_next_minute_or_at_once(world: World, prune: Prune) -> None:
     world.add_builds_around(20, REGIONS, datetime(2022, 2, 1))
-    prune.faults = Faults(3, unavailable=0.08, broken=0.02, lost_before=0.04, lost_after=0.04, damaged=0.02)
+    prune.faults = Faults(accidents=0.08)
     operations = ["DescribeImages", "TagResources", "ModifyImageSharePermission", "DeleteImage"]
-    prune.faults.ecs = [EcsFault(operation, calls={1}, late=LOST) for operation in operations]
+    prune.faults.failing = [Fault(operation, calls={1}, late=LOST) for operation in operations]
     prune.faults.calls_a_minute, prune.clock_speed = 10, 60
     run = prune()
     assert_all_pruned(run)
@@ -162,8 +149,8 @@ def test_deletion_counts_when_the_cloud_no_longer_lists_the_image(world: World, 
     world.add_build(NEW_BUILD, [silent])
     done = Answer(200, {"RequestId": REQUEST_ID})  # but it was not carried out
     ids = {never: image_id(PUBLIC_BUILD, never), silent: ""}
-    prune.faults.ecs = [EcsFault("DeleteImage", region, id, answer=done) for region, id in ids.items()]
-    prune.faults.ecs.append(EcsFault("DescribeImages", silent, calls=range(5, sys.maxsize), answer=LOST))
+    prune.faults.failing = [Fault("DeleteImage", done, region, id) for region, id in ids.items()]
+    prune.faults.failing.append(Fault("DescribeImages", LOST, silent, calls=range(5, sys.maxsize)))
     prune.faults.listing_lag, prune.clock_speed = 200, 250
     run = prune()
     assert run.status == 1 and run.line("ERROR", never, "still listed") and run.line("ERROR", silent)

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 STREAM_METADATA = "data/data/coreos/rhcos.json"
 API_HOST = "api.github.com"
 RAW_HOST = "raw.githubusercontent.com"
-COMMITS_PATH = "/repos/openshift/installer/commits"
-CONTENTS_PATH = f"/repos/openshift/installer/contents/{STREAM_METADATA}"
+COMMITS_URL = f"https://{API_HOST}/repos/openshift/installer/commits"
 # The commit that moved the file to this path. It is the oldest one on every branch.
 OLDEST_COMMIT = "61605bdcac8d24dc380cfe27e8d29678e0ffdc38"
 STORE_HOST = "rhcos.mirror.openshift.com"
 OLD_STORE_HOST = "rhcos-redirector.apps.art.xq1c.p1.openshiftapps.com"
 STORE_ROOT = "/art/storage/"
 DIRECTORY = "releases/rhcos-4.10"
+BUILDS_URL = f"https://{STORE_HOST}{STORE_ROOT}{DIRECTORY}/builds.json"
 
 KEY_ID, SECRET = "LTAI5tRhcosReleaseEngineer", "kq3sSandboxSecretOfRhcosReleaseEngineer"
 OTHER_KEY_ID, OTHER_SECRET = "LTAI5tSomebodyElse", "x7yqSandboxSecretOfSomebodyElse"
+SECRETS = {KEY_ID: SECRET, OTHER_KEY_ID: OTHER_SECRET}
 GITHUB_TOKEN = "ghp_sandboxTokenOfRhcosReleaseEngineer"
 
 # The regions and the bootimages of 4.10. The first bootimage is in all regions but ap-southeast-6, which opened later.
@@ -44,42 +47,16 @@ BOOTIMAGES = {
 # The vendor closed these in 2024, with all that was in them.
 CLOSED_REGIONS = frozenset({"ap-south-1", "ap-southeast-2"})
 
+# What the tool reads in the real history of rhcos.json on the branches of 4.10 and 4.11, one line per version, newest
+# first: commit, branches that have it, host of the store, DIRECTORY/BUILD by architecture, Aliyun images by region.
+HISTORY = Path(__file__).parent / "installer_history.json"
+
 STATUSES = ("Creating", "Waiting", "Available", "UnAvailable", "CreateFailed", "Deprecated")
-
-
-def builds_path(directory: str = DIRECTORY) -> str:
-    """Where the store has the builds.json of a directory, below STORE_ROOT."""
-    return f"{directory}/builds.json"
 
 
 def meta_path(build: str, arch: str = "x86_64", directory: str = DIRECTORY) -> str:
     """Where the store has the meta.json of a build, below STORE_ROOT."""
     return f"{directory}/{build}/{arch}/meta.json"
-
-
-def store_url(path: str) -> str:
-    return f"https://{STORE_HOST}{STORE_ROOT}{path}"
-
-
-def builds_url(directory: str = DIRECTORY) -> str:
-    return store_url(builds_path(directory))
-
-
-def meta_url(build: str, arch: str = "x86_64", directory: str = DIRECTORY) -> str:
-    return store_url(meta_path(build, arch, directory))
-
-
-def commits_url() -> str:
-    return f"https://{API_HOST}{COMMITS_PATH}"
-
-
-def version_path(commit: str) -> str:
-    return f"/openshift/installer/{commit}/{STREAM_METADATA}"
-
-
-def version_url(commit: str) -> str:
-    """The rhcos.json of a commit."""
-    return f"https://{RAW_HOST}{version_path(commit)}"
 
 
 def ecs_host(region: str) -> str:
@@ -114,14 +91,7 @@ class EcsImage:
 
     @property
     def listed(self) -> bool:
-        return self.state == "kept"
-
-    @property
-    def state(self) -> str:
-        """kept, deleted or closed"""
-        if self.deleted_at is not None:
-            return "deleted"
-        return "closed" if self.closed else "kept"
+        return self.deleted_at is None and not self.closed
 
 
 @dataclass
@@ -151,9 +121,9 @@ def build_id(release: str, built: datetime) -> str:
     return f"{release.replace('.', '')}.84.{built:%Y%m%d%H%M}-0"
 
 
-def days_ago(days: float, release: str = "4.10") -> str:
-    """The ID of a build that was made this many days ago."""
-    return build_id(release, datetime.now(timezone.utc) - timedelta(days=days))
+def days_ago(days: float) -> str:
+    """The ID of a build of 4.10 that was made this many days ago."""
+    return build_id("4.10", datetime.now(timezone.utc) - timedelta(days=days))
 
 
 def rhcos_json(build: str | None, regions: Iterable[str], directory: str, host: str = STORE_HOST) -> dict[str, Any]:
@@ -191,8 +161,8 @@ def artifact(platform: str, arch: str, place: str, host: str) -> dict[str, Any]:
 class World:
     """What GitHub, the store and the cloud hold. Tests add to it and change it."""
 
-    def __init__(self, release: str = "4.10") -> None:
-        self.release = release
+    def __init__(self) -> None:
+        self.release = "4.10"  # of what is added
         self.branches: dict[str, list[str]] = defaultdict(list)  # commits, newest first
         self.versions: dict[str, Any] = {}  # rhcos.json by commit
         self.listings: dict[str, list[dict[str, Any]]] = defaultdict(list)  # builds by directory, newest first
@@ -255,18 +225,15 @@ class World:
         self.add_commit(rhcos_json(build, regions, directory, host))
         return self.add_build(build, regions, "bootimage", directory, public=True)
 
-    def add_builds_around(
-        self, count: int, regions: Sequence[str], start: datetime, release: str = "", empty: int = 3
-    ) -> None:
+    def add_builds_around(self, count: int, regions: Sequence[str], start: datetime, empty: int = 3) -> None:
         """Add builds to be pruned, half a day apart. Every n-th has no images; of the others every second is public."""
-        release = release or self.release
         public = itertools.cycle([True, False])
         for number in range(count):
-            build = build_id(release, start + timedelta(hours=12 * number))
+            build = build_id(self.release, start + timedelta(hours=12 * number))
             if number % empty == empty - 1:
-                self.add_build(build, directory=f"releases/rhcos-{release}")
+                self.add_build(build)
             else:
-                self.add_build(build, regions, directory=f"releases/rhcos-{release}", public=next(public))
+                self.add_build(build, regions, public=next(public))
 
     def images_of(self, build: str) -> list[EcsImage]:
         return [image for image in self.images.values() if image.build == build]
@@ -283,18 +250,36 @@ def default_world(builds: int = 60) -> World:
     """4.10 with its five bootimages, so many builds around them, and one image for each reason to keep it."""
     world = World()
     for build, regions in BOOTIMAGES.items():
-        host = OLD_STORE_HOST if build < "410.84.202207" else STORE_HOST
-        world.add_bootimage(build, regions, host=host)
+        world.add_bootimage(build, regions, host=OLD_STORE_HOST if build < "410.84.202207" else STORE_HOST)
     world.add_builds_around(builds, REGIONS[:24], datetime(2021, 12, 5, 3, 7))
-    add_kept_images(world)
+    world.add_build(days_ago(5), REGIONS, "young build")
+    world.add_build("410.84.202202020000-0", ["us-east-1"], "pinned", tags={"bootimage": "true"})
+    world.add_build("410.84.202203030000-0", ["us-east-1"], "another account's", owner=OTHER_KEY_ID, public=True)
+    world.add_build("410.84.test-0", ["us-east-1"], "undated build")
     return world
 
 
-def add_kept_images(world: World) -> None:
-    release = world.release
-    world.add_build(days_ago(5, release), REGIONS, "young build")
-    world.add_build(build_id(release, datetime(2022, 2, 2)), ["us-east-1"], "pinned", tags={"bootimage": "true"})
-    world.add_build(
-        build_id(release, datetime(2022, 3, 3)), ["us-east-1"], "another account's", owner=OTHER_KEY_ID, public=True
-    )
-    world.add_build(f"{release.replace('.', '')}.84.test-0", ["us-east-1"], "undated build")
+def history_world() -> World:
+    """The real history, each build that it names in the directory that it names, and builds of 4.10 and 4.11 around."""
+    world = World()
+    arches: dict[str, set[str]] = defaultdict(set)
+    images: dict[str, dict[str, str]] = defaultdict(dict)
+    for version in json.loads(HISTORY.read_text()):
+        for release in version["branches"]:
+            world.branches[f"release-{release}"].append(version["commit"])
+        world.versions[version["commit"]] = stream_metadata(version["builds"], version["images"], version["host"])
+        for arch, place in version["builds"].items():
+            arches[place].add(arch)
+        images[version["builds"]["x86_64"]] |= version["images"]
+    for place in sorted(arches):
+        directory, _, build = place.rpartition("/")
+        world.add_build(build, directory=directory, arches=sorted(arches[place]))
+        for region, id in images[place].items():
+            world.add_image(EcsImage(id, region, build, "bootimage", public=True))
+        if "x86_64" in arches[place]:
+            uploads = [{"name": region, "id": id} for region, id in images[place].items()]
+            world.metas[meta_path(build, "x86_64", directory)]["aliyun"] = uploads
+    for release in ("4.10", "4.11"):
+        world.release = release
+        world.add_builds_around(60, REGIONS[:24], datetime(2021, 12, 5, 3, 7))
+    return world

@@ -1,4 +1,4 @@
-"""The ECS API in the sandbox."""
+"""GitHub, the RHCOS store and the ECS API in the sandbox."""
 
 from __future__ import annotations
 
@@ -11,8 +11,79 @@ from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import quote
 
-from faults import REQUEST_ID, Answer, Faults, Refused, with_request_id
-from world import KEY_ID, OTHER_KEY_ID, OTHER_SECRET, SECRET, STATUSES, EcsImage, EcsSnapshot, World, ecs_host
+from faults import REQUEST_ID, THROTTLED, Answer, Faults, Refused
+from world import GITHUB_TOKEN, SECRETS, STATUSES, STORE_ROOT, STREAM_METADATA, EcsImage, EcsSnapshot, World, ecs_host
+
+REPOSITORY = "/repos/openshift/installer"
+# A meta.json is 100 to 300 KB, most of it the list of packages.
+PACKAGES = json.dumps(
+    {"commitmeta": {"pkglist": [["package-" + "x" * 40, "0", "1.0", "1.el8", "x86_64"]] * 1500}}
+).encode()
+
+
+class GitHubService:
+    """The list of commits, and the file of each: https://docs.github.com/rest/commits/commits and
+    https://docs.github.com/rest/repos/contents"""
+
+    def __init__(self, world: World, faults: Faults) -> None:
+        self.world = world
+        self.faults = faults
+        self.tokens: list[str] = []
+
+    def answer_api(self, path: str, query: dict[str, str], token: str, accept: str) -> Answer:
+        self.tokens.append(token)
+        if token and token != f"Bearer {GITHUB_TOKEN}":
+            return Answer(401, {"message": "Bad credentials"})
+        if path == f"{REPOSITORY}/commits" and query.get("path") == STREAM_METADATA:
+            return self.list_commits(query)
+        if path == f"{REPOSITORY}/contents/{STREAM_METADATA}":
+            return self.show_contents(query, accept)
+        return Answer(404, {"message": "Not Found"})
+
+    def list_commits(self, query: dict[str, str]) -> Answer:
+        branch = query.get("sha", "")
+        if branch not in self.world.branches:
+            return Answer(404, {"message": f"No commit found for SHA: {branch}"})
+        size, page = min(int(query.get("per_page", 30)), 100), int(query.get("page", 1))
+        commits = self.world.branches[branch][: self.faults.commits_listed]
+        return Answer(200, [{"sha": commit} for commit in commits[(page - 1) * size : page * size]])
+
+    def show_contents(self, query: dict[str, str], accept: str) -> Answer:
+        version = self.world.versions.get(query.get("ref", ""))
+        if version is None:
+            return Answer(404, {"message": "Not Found"})
+        body = version if isinstance(version, bytes) else json.dumps(version).encode()
+        if accept == "application/vnd.github.raw+json":
+            return Answer(200, body)
+        return Answer(200, {"encoding": "base64", "content": base64.b64encode(body).decode()})
+
+    def answer_raw(self, path: str) -> Answer:
+        for commit, version in self.world.versions.items():
+            if path == f"/openshift/installer/{commit}/{STREAM_METADATA}":
+                return Answer(200, version)
+        return Answer(404, b"404: Not Found")
+
+
+class StoreService:
+    """Serves builds.json and meta.json; anything else is a 403."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def answer(self, path: str) -> Answer:
+        path = path.removeprefix(STORE_ROOT)
+        for directory, builds in self.world.listings.items():
+            if path == f"{directory}/builds.json":
+                pruned = self.world.tombstones.get(directory)
+                return Answer(200, {"builds": builds} | ({"tombstone-builds": pruned} if pruned else {}))
+        if path in self.world.metas:
+            return Answer(200, with_packages(self.world.metas[path]))
+        return Answer(403, b"<Error><Code>AccessDenied</Code></Error>")
+
+
+def with_packages(meta: Any) -> bytes:
+    body = json.dumps(meta).encode()
+    return body[:-1] + b"," + PACKAGES[1:] if isinstance(meta, dict) and meta else body
 
 
 class EcsService:
@@ -25,7 +96,6 @@ class EcsService:
         self.nonces: set[str] = set()
         self.signatures: set[str] = set()
         self.calls_in_minute: Counter[tuple[str, str, int]] = Counter()
-        self.hidden: set[str] = set()
         self.operations = {
             "DescribeImages": self.describe_images,
             "DescribeSnapshots": self.describe_snapshots,
@@ -36,19 +106,15 @@ class EcsService:
         }
 
     def answer(self, method: str, host: str, query: dict[str, str]) -> Answer:
-        return with_request_id(self.carry_out(method, host, query))
-
-    def carry_out(self, method: str, host: str, query: dict[str, str]) -> Answer:
         try:
             account = self.check_request(method, host, query)
             operation, region, ids = query["Action"], query["RegionId"], ids_in(query)
-            self.throttle(region, operation)
-            faults = [fault for fault in self.faults.ecs if fault.applies(operation, region, ids)]
+            if self.is_throttled(region, operation):
+                return THROTTLED
+            faults = [fault for fault in self.faults.failing if fault.applies(operation, region, ids)]
             for fault in faults:
                 if fault.answer:
                     return fault.answer
-            self.hidden = {id for fault in faults for id in fault.hidden}
-            self.check_permission(region, operation)
             result = self.operations[operation](account, query)
         except Refused as refused:
             return refused.answer
@@ -76,36 +142,26 @@ class EcsService:
             raise Refused(400, "SignatureNonceUsed")
         self.nonces.add(query["SignatureNonce"])
         self.signatures.add(query["Signature"])
-        secrets = {KEY_ID: SECRET, OTHER_KEY_ID: OTHER_SECRET}
-        if query["AccessKeyId"] not in secrets:
-            raise Refused(
-                404, "InvalidAccessKeyId.NotFound", f"Specified access key {query['AccessKeyId']} is not found."
-            )
+        key_id = query["AccessKeyId"]
+        if key_id not in SECRETS:
+            raise Refused(404, "InvalidAccessKeyId.NotFound", f"Specified access key {key_id} is not found.")
         to_sign = string_to_sign(method, query)
-        if query["Signature"] != signature(to_sign, secrets[query["AccessKeyId"]]):
+        if query["Signature"] != signature(to_sign, SECRETS[key_id]):
             raise Refused(400, "SignatureDoesNotMatch", f"server string to sign is:{to_sign}")
-        return query["AccessKeyId"]
+        return key_id
 
-    def throttle(self, region: str, operation: str) -> None:
-        if self.faults.calls_a_minute is None:
-            return
+    def is_throttled(self, region: str, operation: str) -> bool:
         minute = region, operation, int(self.clock() // 60)
         self.calls_in_minute[minute] += 1
-        if self.calls_in_minute[minute] > self.faults.calls_a_minute:
-            raise Refused(400, "Throttling.User", "Request was denied due to user flow control.")
-
-    def check_permission(self, region: str, operation: str) -> None:
-        if self.faults.lacking & {(region, operation), ("", operation)}:
-            raise Refused(403, "Forbidden.RAM", "User not authorized to operate on the specified resource.")
+        return self.faults.calls_a_minute is not None and self.calls_in_minute[minute] > self.faults.calls_a_minute
 
     def find(self, account: str, region: str, id: str) -> EcsImage | None:
         """An image that the account may see, unless it has left the listing."""
         image = self.world.images.get(id)
         if image is None or image.region != region or not (image.owner == account or image.public):
             return None
-        if image.deleted_at is not None and self.clock() - image.deleted_at >= self.faults.listing_lag:
-            return None
-        return None if id in self.hidden else image
+        gone = image.deleted_at is not None and self.clock() - image.deleted_at >= self.faults.listing_lag
+        return None if gone else image
 
     def find_own(self, account: str, region: str, id: str) -> EcsImage:
         image = self.find(account, region, id)
@@ -119,7 +175,7 @@ class EcsService:
         snapshot = self.world.snapshots.get(id)
         if snapshot is None or not snapshot.listed or (snapshot.region, snapshot.owner) != (region, account):
             return None
-        return None if id in self.hidden else snapshot
+        return snapshot
 
     def describe_images(self, account: str, query: dict[str, str]) -> dict[str, Any]:
         size, page = page_in(query)
@@ -131,34 +187,22 @@ class EcsService:
         listed = [image for image in visible if image and image.status in statuses]
         if "ImageOwnerAlias" in query:
             listed = [image for image in listed if (image.owner == account) == (query["ImageOwnerAlias"] == "self")]
-        return {
-            "RegionId": query["RegionId"],
-            "TotalCount": len(listed),
-            "PageNumber": page,
-            "PageSize": size,
-            "Images": {"Image": [as_described(image, account) for image in listed[(page - 1) * size : page * size]]},
-        }
+        images = [as_described(image, account) for image in listed[(page - 1) * size : page * size]]
+        return {"TotalCount": len(listed), "PageNumber": page, "PageSize": size, "Images": {"Image": images}}
 
     def describe_snapshots(self, account: str, query: dict[str, str]) -> dict[str, Any]:
         size, page = page_in(query)
         ids = snapshots_in(query)
         if ids is None or len(ids) > 100:
             raise Refused(400, "InvalidParameter")
-        tags = tags_in(query)
         wanted = dict.fromkeys(ids or self.world.snapshots)
         found = (self.find_snapshot(account, query["RegionId"], id) for id in wanted)
-        listed = [snapshot for snapshot in found if snapshot and has_tags(snapshot, tags)]
-        return {
-            "TotalCount": len(listed),
-            "PageNumber": page,
-            "PageSize": size,
-            "Snapshots": {
-                "Snapshot": [
-                    {"SnapshotId": snapshot.id, "Status": "accomplished", "Tags": described_tags(snapshot.tags)}
-                    for snapshot in listed[(page - 1) * size : page * size]
-                ]
-            },
-        }
+        listed = [snapshot for snapshot in found if snapshot and has_tags(snapshot, tags_in(query))]
+        snapshots = [
+            {"SnapshotId": snapshot.id, "Status": "accomplished", "Tags": described_tags(snapshot.tags)}
+            for snapshot in listed[(page - 1) * size : page * size]
+        ]
+        return {"TotalCount": len(listed), "PageNumber": page, "PageSize": size, "Snapshots": {"Snapshot": snapshots}}
 
     def tag_resources(self, account: str, query: dict[str, str]) -> dict[str, Any]:
         ids = ids_in(query)
