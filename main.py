@@ -167,7 +167,7 @@ NO_DATE = "no date in the build ID"
 OTHER_RELEASE = "build of another release"
 TOO_YOUNG = f"build younger than {YOUNG.days} days"
 PINNED = "pinned by its tag bootimage=true"
-NOT_LISTED = "not listed, but neither is any other image of the account in this region"
+NOT_LISTED = "not listed, and no image in this region shows that listings are complete"
 
 Record = dict[str, list[dict[str, Any]]]
 Outcomes = dict[Any, Any]  # the outcome of each item; an OutsideError if it failed
@@ -204,6 +204,7 @@ class Seen(NamedTuple):
     tag: str  # the value of its tag `bootimage`, or an empty string
     name: str
     snapshots: tuple[str, ...]  # behind an image
+    mark: str = ""  # on a snapshot: the release whose run marked it
 
 
 class Look(NamedTuple):
@@ -484,39 +485,44 @@ def find_values(document: object, key: str) -> Iterator[Any]:
 def as_list(value: object) -> list[Any]:
     """The value; raises TypeError unless it is a list."""
     if not isinstance(value, list):
-        raise TypeError(f"{value!a:.60} is not a list")
+        raise TypeError(f"{excerpt(value)} is not a list")
     return value
 
 
 def parse_image(build: str, region: object, image: object) -> Image:
     """Make an Image of foreign data; raises ValueError unless region and ID look like those of ECS."""
     if not (isinstance(region, str) and REGION.fullmatch(region)):
-        raise ValueError(f"{region!a:.60} is not a region")
+        raise ValueError(f"{excerpt(region)} is not a region")
     if not (isinstance(image, str) and IMAGE_ID.fullmatch(image)):
-        raise ValueError(f"{image!a:.60} is not an image ID")
+        raise ValueError(f"{excerpt(image)} is not an image ID")
     return Image(region, image, build)
 
 
 def parse_resource(listed: Any) -> Seen:
-    """What DescribeImages or DescribeSnapshots says of one."""
-    tags = {str(tag["TagKey"]): str(tag["TagValue"]) for tag in listed.get("Tags", {}).get("Tag", [])}
+    """What DescribeImages or DescribeSnapshots says of one; raises KeyError if it says nothing of tags."""
+    tags = {str(tag["TagKey"]): str(tag["TagValue"]) for tag in listed["Tags"]["Tag"]}
     disks = listed.get("DiskDeviceMappings", {}).get("DiskDeviceMapping", [])
     return Seen(
         own=listed.get("ImageOwnerAlias") == "self",
         public=bool(listed.get("IsPublic")),
-        in_use=listed.get("Usage") == "instance",
+        in_use=listed.get("Usage", "instance") == "instance",
         pinned=any(key.casefold() == "bootimage" and value.casefold() == "true" for key, value in tags.items()),
         tag=tags.get("bootimage", ""),
         name=str(listed.get("ImageName", "")),
         snapshots=tuple(str(disk["SnapshotId"]) for disk in disks if disk.get("SnapshotId")),
+        mark=tags.get(MARK, ""),
     )
 
 
-def one_line(text: object) -> str:
-    """Foreign text for a message: redacted, cut, and without line breaks and control characters."""
-    words = " ".join(str(text).split())
-    line = redact("".join(char if char.isprintable() else ascii(char)[1:-1] for char in words))
-    return line if len(line) <= 300 else f"{line[:300]}..."
+def one_line(text: object, most: int = 300) -> str:
+    """Foreign text for a message: without line breaks, and redacted before it is cut."""
+    line = redact(" ".join(str(text).split()))
+    return line if len(line) <= most else f"{line[:most]}..."
+
+
+def excerpt(value: object) -> str:
+    """The beginning of foreign data, for a message."""
+    return one_line(ascii(value), 100)
 
 
 def redact(text: str) -> str:
@@ -527,7 +533,7 @@ def redact(text: str) -> str:
         secrets.update(dict.fromkeys(re.split(r"[:/?#@\[\]]", f"{userinfo}:{unquote(userinfo)}"), name))
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, f"<{secrets[secret]}>") if len(secret) >= SHORTEST_REDACTED else text
-    return re.sub(r"Signature=[^&\s'\")]+", "Signature=<redacted>", text)
+    return re.sub(r"(Signature=|Signature%3D|Basic )[^&\s'\")]+", r"\1<redacted>", text)
 
 
 def words_of(error: object) -> str:
@@ -701,9 +707,10 @@ class Ecs:
     def own_images(self) -> dict[str, Seen]:
         return self.list_all(DescribeImagesRequest, ImageOwnerAlias="self", Status=EVERY_STATUS)
 
-    def marked_snapshots(self, release: str) -> dict[str, Seen]:
-        """The snapshots that a run for this release has marked."""
-        return self.list_all(DescribeSnapshotsRequest, Tags=[{"Key": MARK, "Value": release}])
+    def marked_snapshots(self, release: str) -> list[str]:
+        """The IDs of the snapshots that a run for this release has marked."""
+        listed = self.list_all(DescribeSnapshotsRequest, Tags=[{"Key": MARK, "Value": release}])
+        return [id for id, seen in listed.items() if seen.mark == release]
 
     def list_all(self, request_type: type[Any], **filters: Any) -> dict[str, Seen]:
         """All pages of a listing, each asked for again until it comes, until one is not full or has no news."""
@@ -725,7 +732,7 @@ class Ecs:
             seen = {str(each[f"{kind}Id"]): parse_resource(each) for each in answer[f"{kind}s"][kind]}
             expected = min(DESCRIBE_LIMIT, max(0, answer["TotalCount"] - (page - 1) * DESCRIBE_LIMIT))
         except (AttributeError, KeyError, TypeError) as error:
-            raise LostError(f"Describe{kind}s: unexpected answer ({error!r:.100})") from None
+            raise LostError(f"Describe{kind}s: unexpected answer ({excerpt(error)})") from None
         if len(seen) != expected:
             raise LostError(f"Describe{kind}s: the answer lists {len(seen)} of {expected}")
         return Look(seen, at)
@@ -764,7 +771,7 @@ class Ecs:
             body = self.client.do_action_with_exception(request)
             answer = json.loads(body)
             if not (isinstance(answer, dict) and answer.get("RequestId")):
-                raise TypeError(f"unexpected answer {body!r:.60}")
+                raise TypeError(f"unexpected answer {excerpt(body)}")
             return answer
         except Exception as error:
             # An answer that the SDK does not expect ends in an exception of any type within it.
@@ -823,23 +830,23 @@ def list_commits(web: Web, release: str) -> list[str]:
     progress.begin("branches listed", 1)
     url = f"{GITHUB_API}/commits?sha=release-{release}&path={STREAM_METADATA}&per_page={COMMITS_PER_PAGE}"
     missing = f"openshift/installer has no branch release-{release}: check the release"
-    commits: list[str] = []
+    commits: dict[str, None] = {}
     for number in itertools.count(1):
         try:
             answer = insist(partial(web.get_json, f"{url}&page={number}", missing), Patience())
             page = [COMMIT.fullmatch(commit["sha"])[0] for commit in as_list(answer)]  # type: ignore[index]
         except (OutsideError, KeyError, TypeError) as error:
             raise Refusal(f"GitHub did not list the commits ({error}): try again later") from None
-        is_last = len(page) < COMMITS_PER_PAGE or page == commits[-COMMITS_PER_PAGE:]
-        commits += page
+        is_last = len(page) < COMMITS_PER_PAGE or commits.keys() >= set(page)
+        commits.update(dict.fromkeys(page))
         if is_last:
             break
-    if commits[-1:] != [OLDEST_COMMIT]:
+    if [*commits][-1:] != [OLDEST_COMMIT]:
         raise Refusal(
             f"GitHub's list of the commits that changed rhcos.json on release-{release} is incomplete: its "
             f"{len(commits)} commits do not end with the oldest one, {OLDEST_COMMIT[:7]}: run again later"
         )
-    return commits
+    return list(commits)
 
 
 def find_bootimages(web: Web, name: str) -> tuple[Release, list[str]]:
@@ -858,10 +865,11 @@ def find_bootimages(web: Web, name: str) -> tuple[Release, list[str]]:
             images.update((image.id, image) for image in find_named_images(version))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise Refusal(
-                f"rhcos.json of commit {commit} is not the stream metadata that this program knows ({error!r:.200}): "
+                f"rhcos.json of commit {commit} is not the stream metadata that this program knows ({excerpt(error)}): "
                 "what to keep is unknown"
             ) from None
         bootimages.update(build for build in find_values(version, "release") if isinstance(build, str))
+        bootimages.update(match[0] for match in BUILD_ID.finditer(json.dumps(version)))
         directories.update(dict.fromkeys(find_directories(version, name)))
     if not images:
         raise Refusal(f"no version of rhcos.json on release-{name} names an Aliyun bootimage: check the release")
@@ -885,12 +893,14 @@ def find_named_images(version: Any) -> Iterator[Image]:
     """Find the Aliyun images in one version of CoreOS stream metadata.
 
     `architectures.<arch>.images.aliyun.regions.<region>` is {"release": build, "image": ID}; most architectures have no
-    Aliyun images, some no images at all.
+    Aliyun images, some no images at all. Every version has artifacts of x86_64: one without is not whole.
     """
+    if not version["architectures"]["x86_64"]["artifacts"]:
+        raise ValueError("no artifacts of x86_64")
     for architecture in version["architectures"].values():
         for region, entry in architecture.get("images", {}).get("aliyun", {}).get("regions", {}).items():
             if not isinstance(entry["release"], str):
-                raise TypeError(f"release {entry['release']!a:.60} is not a string")
+                raise TypeError(f"release {excerpt(entry['release'])} is not a string")
             yield parse_image(entry["release"], region, entry["image"])
 
 
@@ -1000,14 +1010,14 @@ def fetch_uploads(web: Web, build: str, url: str) -> list[Image]:
     It is an object with the build's ID in `buildid`, and `"aliyun": [{"name": region, "id": ID}]` if there are images.
     """
     if not URL_SEGMENT.fullmatch(build):
-        raise OutsideError(f"{build!a:.60} is not a build ID")
+        raise OutsideError(f"{excerpt(build)} is not a build ID")
     meta = web.get_json(url)
     try:
         if meta["buildid"] != build:
-            raise ValueError(f"its buildid is {meta['buildid']!a:.60}")
+            raise ValueError(f"its buildid is {excerpt(meta['buildid'])}")
         return [parse_image(build, image["name"], image["id"]) for image in as_list(meta.get("aliyun", []))]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise OutsideError(f"{url}: not the meta.json of this build ({error!r:.200})") from None
+        raise OutsideError(f"{url}: not the meta.json of this build ({excerpt(error)})") from None
 
 
 # Step 5: look at every image, and decide
@@ -1030,7 +1040,7 @@ def reason_to_keep(image: Image, seen: Seen, release: Release) -> str:
     if seen.in_use:
         return "used by an instance"
     if build not in release.builds:
-        return f"its name {seen.name!a:.80} does not contain the ID of a build that a builds.json lists"
+        return f"its name {excerpt(seen.name)} does not contain the ID of a build that a builds.json lists"
     return reason_to_skip(build, release)
 
 
@@ -1058,6 +1068,7 @@ class Region:
         self.mark_error: OutsideError | None = None
         self.mark_limit = TAG_LIMIT  # snapshots in the next call
         self.begun: set[Image] = set()  # images that this run has tried to delete
+        self.behind: dict[Snapshot, None] = {}  # snapshots of deleted images
 
     def find_witness(self) -> None:
         """Make one of the bootimages the witness; raises OutsideError if none is listed as the account's own."""
@@ -1204,11 +1215,11 @@ class Region:
         if seen.public and look.is_fresh():
             self.ecs.make_private(image.id)
             image_log.info("%s made private", image)
-        if not look.is_fresh():
-            return None
         for snapshot in seen.snapshots if image not in self.begun else ():
             # Logged first: once the image is gone, nothing in the cloud says which snapshots are its own.
             image_log.info("%s has snapshot %s", image, snapshot)
+        if not look.is_fresh():  # A reader of the output may have blocked it for as long as it likes.
+            return None
         self.begun.add(image)
         self.ecs.delete(image.id)
         image_log.info("%s deleted", image)
@@ -1236,15 +1247,16 @@ class Region:
 
     def sweep_snapshots(self) -> None:
         """Delete the snapshots behind the images that this run deleted, and those that any run has marked."""
-        behind = [Snapshot(self.name, id) for seen in self.deleted_images().values() for id in seen.snapshots]
+        deleted = self.deleted_images().values()
+        self.behind = dict.fromkeys(Snapshot(self.name, id) for seen in deleted for id in seen.snapshots)
         try:
             # An empty list is believed only if there is permission to look.
             insist(partial(self.look_at_snapshots, []), self.ecs.patience)
             marked = self.ecs.marked_snapshots(self.release.name)
         except OutsideError as error:
-            self.outcomes.update(dict.fromkeys(behind or [Snapshot(self.name, "of earlier runs")], error))
+            self.outcomes.update(dict.fromkeys(self.behind or [Snapshot(self.name, "of earlier runs")], error))
         else:
-            self.step(list(dict.fromkeys([*behind, *(Snapshot(self.name, id) for id in marked)])), self.sweep_batch)
+            self.step(list(self.behind | dict.fromkeys(Snapshot(self.name, id) for id in marked)), self.sweep_batch)
 
     def look_at_snapshots(self, snapshots: Iterable[Snapshot]) -> Look:
         """Look at up to 99 snapshots, and at the one behind the witness. An answer without that one is no answer."""
@@ -1257,7 +1269,7 @@ class Region:
         return look
 
     def sweep_batch(self, batch: list[Snapshot], outcomes: Outcomes) -> Errors:
-        """Look at up to 99 snapshots, and delete those that nobody pinned."""
+        """Look at up to 99 snapshots, and delete those that nobody pinned, and that are marked or this run's."""
         look = self.look_at_snapshots(batch)
         to_delete = []
         for snapshot in batch:
@@ -1265,6 +1277,8 @@ class Region:
                 outcomes[snapshot] = Outcome(Result.GONE)
             elif look.seen[snapshot.id].pinned:
                 outcomes[snapshot] = Outcome(Result.KEPT, PINNED)
+            elif look.seen[snapshot.id].mark != self.release.name and snapshot not in self.behind:
+                outcomes[snapshot] = Outcome(Result.KEPT, "no longer marked")
             elif self.args.dry_run:
                 outcomes[snapshot] = Outcome(Result.TO_DELETE)
             else:
@@ -1406,11 +1420,11 @@ def check_record(record: object) -> None:
         raise ValueError("not an object")
     for build, entries in record.items():
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise ValueError(f"{build!a:.60} is not a list of objects")
+            raise ValueError(f"{excerpt(build)} is not a list of objects")
         for entry in entries:
             parse_image(build, entry.get("region"), entry.get("image"))
             if not isinstance(entry.get("deleted"), bool):
-                raise ValueError(f"an entry of {build!a:.60} does not say whether it is deleted")
+                raise ValueError(f"an entry of {excerpt(build)} does not say whether it is deleted")
 
 
 def update_record(
@@ -1561,10 +1575,12 @@ def summarize(
     results: dict[Image, Outcome], release: Release, record: Record, args: argparse.Namespace
 ) -> Iterator[str]:
     """What the run did, or would do, line by line: bootimages, builds, a table of the regions, totals."""
-    bootimages = Counter(i.build for i, outcome in results.items() if outcome[:2] == (Result.KEPT, BOOTIMAGE))
-    for build in sorted(release.bootimages & bootimages.keys()):
-        yield f"bootimage {build}: {bootimages[build]} regions"
-    yield f"bootimages kept: {sum(bootimages.values()):,}"
+    named = {image: outcome.seen for image, outcome in results.items() if outcome.reason == BOOTIMAGE}
+    kept = [image for image, seen in named.items() if seen and seen.own]
+    regions = Counter(build for build, _ in {(image.build, image.region) for image in kept})
+    for build in sorted(release.bootimages & regions.keys()):
+        yield f"bootimage {build}: {regions[build]} regions"
+    yield f"bootimages kept: {len(kept):,}"
     with_images = {image.build for image in release.known.values()}
     builds: Counter[str] = Counter()
     for build in release.builds:
@@ -1613,8 +1629,14 @@ def format_counts(counts: Counter[str]) -> str:
 
 
 class RedactingFormatter(logging.Formatter):
+    """Redacts credentials, and lets no foreign text forge a line or control a terminal."""
+
     def format(self, record: logging.LogRecord) -> str:
         return redact(super().format(record))
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        record.message = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in record.message)
+        return super().formatMessage(record)
 
 
 class LogFile(logging.FileHandler):

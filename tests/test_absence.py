@@ -28,7 +28,8 @@ def test_list_of_commits_is_believed_only_if_it_ends_with_the_oldest_one() -> No
 
     assert list_commits(first, second, third) == commits
     assert list_commits(first, commits[-100:]) == first + commits[-100:]  # The last page may be full.
-    for pages in ([], [first[:1]], [first, [], third], [first, second], [first, second, third[:-1]], [first] * 9):
+    again = [first, second, first, ["is not asked for"]]
+    for pages in ([], [first[:1]], [first, [], third], [first, second], [first, second, third[:-1]], again):
         with pytest.raises(main.Refusal, match=r"incomplete.* run again"):
             list_commits(*pages)
 

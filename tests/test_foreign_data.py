@@ -35,17 +35,19 @@ def ecs(answer: Any) -> Any:
 
 
 def version(regions: Any) -> dict[str, Any]:
-    return {"architectures": {"x86_64": {"images": {"aliyun": {"regions": regions}}}, "s390x": {}}}
+    x86_64 = {"artifacts": {"metal": {}}, "images": {"aliyun": {"regions": regions}}}
+    return {"architectures": {"x86_64": x86_64, "s390x": {}}}
 
 
 def page(total: int, *ids: str, **fields: Any) -> dict[str, Any]:
-    return {"TotalCount": total, "Images": {"Image": [{"ImageId": id, **fields} for id in ids]}}
+    return {"TotalCount": total, "Images": {"Image": [{"ImageId": id, "Tags": {"Tag": []}, **fields} for id in ids]}}
 
 
 COMMITS = [{"sha": main.OLDEST_COMMIT}]
 NAMED = {"release": PUBLIC_BUILD, "image": "m-1"}
 VERSION = version({"us-east-1": NAMED})
-VERSIONS = [version({"../x": NAMED}), *(version({"us-east-1": NAMED | {key: 410}}) for key in NAMED)]
+VERSIONS: list[Any] = [{"architectures": {"x86_64": {"artifacts": {}}}}, {"architectures": {"s390x": {}}}]
+VERSIONS += [version({"../x": NAMED}), *(version({"us-east-1": NAMED | {key: 410}}) for key in NAMED)]
 BUILD: dict[str, Any] = {"id": PUBLIC_BUILD, "arches": ["x86_64"]}
 LISTING = {"builds": [BUILD], "tombstone-builds": [BUILD]}
 LISTINGS: list[Any] = [LISTING | {key: None} for key in LISTING]
@@ -54,7 +56,7 @@ META = {"buildid": PUBLIC_BUILD, "aliyun": [{"name": "us-east-1", "id": "m-1"}]}
 METAS = [META | {"buildid": PRIVATE_BUILD}, META | {"aliyun": None}, META | {"aliyun": [{"name": "x/?", "id": "m-1"}]}]
 DISKS = {"DiskDeviceMapping": [{"SnapshotId": "s-1"}]}
 IMAGES = page(1, "m-1", Tags={"Tag": [{"TagKey": "bootimage", "TagValue": "true"}]}, DiskDeviceMappings=DISKS)
-CUT = [page(1), page(2, "m-1"), page(2, "m-1", "m-1"), page(1, "m-1", "m-2"), {"TotalCount": 0}]
+CUT = [page(1), page(2, "m-1"), page(2, "m-1", "m-1"), page(1, "m-1", "m-2"), page(1, "m-1", Tags={})]
 ENTRY = {"region": "us-east-1", "image": "m-1", "deleted": False}
 RECORDS = [{"1": [ENTRY | change]} for change in ({"image": "m-1,m-2"}, {"region": "x/"}, {"deleted": "no"})]
 

@@ -6,8 +6,8 @@ What an image of each kind may not lose is checked at the end of every run.
 from __future__ import annotations
 
 import time
-from argparse import Namespace
 from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +24,7 @@ UNLISTED, IMPOSSIBLE_DATE = "410.84.202204010000-0", "410.84.202213450000-0"
 OTHER_RELEASE, YOUNG = "411.86.202207150124-0", days_ago(29.9)
 PIN = {"bootimage": "true"}
 
+ENVIRONMENT = main.Environment("key ID", "secret", "", True, True)
 IMAGE, NAMED = Image(REGION, "m-1", BUILD), Image(REGION, "m-named", BOOTIMAGE)
 LISTED = (BOOTIMAGE, BUILD, OTHER_BUILD, IMPOSSIBLE_DATE, OTHER_RELEASE, YOUNG)
 RELEASE = Release("4.10", frozenset({BOOTIMAGE}), {NAMED.id: NAMED}, {NAMED.id: NAMED}, LISTED)
@@ -67,6 +68,7 @@ def test_pin_is_known_in_any_capitalisation_and_among_other_tags() -> None:
     for tag in (*pins, "bootimage=false", "bootimage=", "not-bootimage=true", "other=true"):
         tags = [dict(zip(("TagKey", "TagValue"), each.split("="))) for each in ("a=true", tag, "bootimage2=true")]
         assert main.parse_resource({"Tags": {"Tag": tags}}).pinned == (tag in pins)
+    assert main.parse_resource({"Tags": {"Tag": []}}).in_use  # unless it says that it is not
 
 
 def test_build_is_pruned_if_it_is_dated_and_30_days_old_and_of_this_release() -> None:
@@ -97,8 +99,7 @@ def test_image_is_a_bootimage_if_any_list_says_so_and_looked_at_unless_all_say_d
 
 
 def test_no_change_rests_on_a_look_that_is_older_than_a_minute() -> None:
-    environment = main.Environment("key ID", "secret", "", True, True)
-    region = Region(environment, Namespace(dry_run=False), REGION, [NAMED])
+    region = Region(ENVIRONMENT, main.parse_args(["4.10"]), REGION, [NAMED])
     region.release = RELEASE
     del region.ecs  # Whatever it asks for now is an error.
     old = main.Look({IMAGE.id: SEEN._replace(public=True, tag="")}, (time.time() - 61, time.monotonic()))
@@ -106,13 +107,29 @@ def test_no_change_rests_on_a_look_that_is_older_than_a_minute() -> None:
     assert not region.delete_image(old, IMAGE) and not region.delete_snapshot(old, main.Snapshot(REGION, "s-1"))
 
 
+def test_nothing_that_can_block_comes_between_the_last_check_and_the_deletion(monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+
+    def log(event: str) -> bool:
+        events.append(event)
+        return True
+
+    monkeypatch.setattr(main.image_log, "info", lambda *_: log("log"))
+    region: Any = Region(ENVIRONMENT, main.parse_args(["4.10"]), REGION, [])
+    region.ecs = SimpleNamespace(delete=lambda _: log("delete"))
+    region.delete_image(SimpleNamespace(seen={IMAGE.id: SEEN}, is_fresh=lambda: log("check")), IMAGE)
+    assert events == ["log", "check", "delete", "log"]
+
+
 def test_bootimages_are_kept_and_tagged_from_whichever_list_they_come(world: World, prune: Prune) -> None:
     images = world.add_bootimage("410.84.202110010000-0", REGIONS)
     world.branches["release-4.10"].insert(-1, world.branches["release-4.10"].pop(0))  # An old version names it.
     images += world.add_build(OTHER_BUILD, REGIONS, "bootimage")
+    images += world.add_build("410.84.202206030000-0", [REGION], "bootimage")
     images += world.add_build("410.84.202206020000-0", [REGION], "bootimage")
     version = rhcos_json(BOOTIMAGE, REGIONS, world.directory)
     version["architectures"]["s390x"]["artifacts"]["qemu"] = {"release": OTHER_BUILD}
+    version["architectures"]["s390x"]["artifacts"]["gcp"] = {"name": "rhcos-410.84.202206030000-0 "}
     # By its ID, as an image of a region where it is not.
     version["architectures"]["x86_64"]["images"]["aliyun"]["regions"][OTHER_REGION]["image"] = images[-1].id
     world.add_commit(version)

@@ -22,6 +22,9 @@ def record(prune: Prune) -> None:
     prune.write_record('{"410.84.202001010000-0":   [ ]}')
 
 
+NO_IMAGE: dict[str, Any] = {"architectures": {"x86_64": {"artifacts": {"metal": {}}}}}
+
+
 def answering(what: str, *answer: Any) -> Faults:
     return Faults([Fault(what, Answer(*answer))])
 
@@ -33,7 +36,7 @@ FAULTS: dict[str, tuple[Faults, list[str]]] = {
     "version not found": (answering("rhcos.json", 404), ["rhcos.json", "404"]),
     "version damaged": (answering("rhcos.json", 200, b"{"), ["rhcos.json", "not JSON", "try again later"]),
     "version of another shape": (answering("rhcos.json", 200, []), ["rhcos.json", "what to keep is unknown"]),
-    "no bootimage": (answering("rhcos.json", 200, {"architectures": {}}), ["an Aliyun bootimage", "check the release"]),
+    "no bootimage": (answering("rhcos.json", 200, NO_IMAGE), ["an Aliyun bootimage", "check the release"]),
     "no region answers": (Faults(dead_hosts=set(map(ecs_host, REGIONS))), ["no region answered", "proxy"]),
     "no permission": (answering("DescribeImages", *FORBIDDEN), ["Forbidden.RAM", "ecs:DescribeImages"]),
     "nothing listed": (answering("DescribeImages", *NO_IMAGES), ["none of the", "ecs:DescribeImages"]),

@@ -34,6 +34,29 @@ def test_snapshot_is_marked_and_named_in_the_log_before_its_image_is_deleted(wor
     assert next_run_finishes(prune, *SWEEP).line("snapshots deleted: 10")
 
 
+SEEN = main.Seen(True, False, False, False, "", "", ())
+
+
+def new_region(**ecs: Any) -> Any:
+    """A region in a dry run, with these functions for calls."""
+    environment = main.Environment("LTAI5tSandbox", "secret-of-the-sandbox", "", True, True)
+    region: Any = main.Region(environment, main.parse_args(["--dry-run", "4.10"]), REGION, [])
+    region.ecs, region.release = SimpleNamespace(**ecs), main.Release("4.10", frozenset(), {}, {})
+    return region
+
+
+def test_snapshot_is_deleted_only_if_it_is_seen_to_be_marked_or_behind_an_image_of_this_run() -> None:
+    seen = {f"s-{mark}": SEEN._replace(mark=mark) for mark in ("4.10", "4.11", "", "behind")}
+    region = new_region(look_at_snapshots=lambda _: main.Look(seen, main.read_clocks()))
+    outcomes: main.Outcomes = {}
+    region.behind = {main.Snapshot(REGION, "s-behind"): None}
+    region.sweep_batch([main.Snapshot(REGION, id) for id in seen], outcomes)
+    deleted = [snapshot.id for snapshot, outcome in outcomes.items() if outcome.result is main.Result.TO_DELETE]
+    assert deleted == ["s-4.10", "s-behind"]
+    unfiltered: Any = SimpleNamespace(list_all=lambda *_, **__: seen)
+    assert main.Ecs.marked_snapshots(unfiltered, "4.10") == ["s-4.10"]
+
+
 def test_sweep_deletes_what_is_marked_for_this_release_and_not_needed(world: World, prune: Prune) -> None:
     for id, tags in {"s-other": {MARK: "4.11"}, "s-x": {}, **{f"s-{n}": {MARK: "4.10"} for n in range(120)}}.items():
         world.snapshots[id] = EcsSnapshot(id, REGION, "", tags=dict(tags))
@@ -87,10 +110,8 @@ def test_snapshot_that_cannot_be_marked_is_found_by_halving(caplog: pytest.LogCa
         if "s-7" in ids:
             raise main.OutsideError("too many tags", "QuotaExceed.Tags")
 
-    environment = main.Environment("LTAI5tSandbox", "secret-of-the-sandbox", "", True, True)
-    region: Any = main.Region(environment, main.parse_args(["4.10"]), REGION, [])
-    region.ecs, region.release = SimpleNamespace(tag=tag), main.Release("4.10", frozenset(), {}, {})
-    seen = main.Seen(True, False, False, False, "", "", tuple(f"s-{number}" for number in range(40)))
+    region = new_region(tag=tag)
+    seen = SEEN._replace(snapshots=tuple(f"s-{number}" for number in range(40)))
     assert region.mark_snapshots([main.Image(REGION, "m-1")], main.Look({"m-1": seen}, main.read_clocks()))
     assert sizes == [40, 20, 20, 10, 10, 5, 5, 2, 2, 1, 1, 1]
     assert caplog.text.count("could not be marked") == 1

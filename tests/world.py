@@ -126,13 +126,11 @@ def days_ago(days: float) -> str:
     return build_id("4.10", datetime.now(timezone.utc) - timedelta(days=days))
 
 
-def rhcos_json(build: str | None, regions: Iterable[str], directory: str, host: str = STORE_HOST) -> dict[str, Any]:
-    """A version of rhcos.json that names one build, or, without a build, one that names no Aliyun image."""
-    places = {"x86_64": f"{directory}/{build}"} if build else {}
-    images = {region: image_id(build, region) for region in regions} if build else {}
-    document = stream_metadata(places, images, host)
-    document["architectures"].setdefault("x86_64", {"artifacts": {}, "images": {}})
-    document["architectures"].setdefault("s390x", {"artifacts": {}})
+def rhcos_json(build: str, regions: Iterable[str], directory: str, host: str = STORE_HOST) -> dict[str, Any]:
+    """A version of rhcos.json that names one build."""
+    images = {region: image_id(build, region) for region in regions}
+    document = stream_metadata({"x86_64": f"{directory}/{build}"}, images, host)
+    document["architectures"]["s390x"] = {"artifacts": {}}
     return document
 
 
@@ -181,7 +179,8 @@ class World:
         if not self.branches[branch]:
             # As in reality, the oldest version names no Aliyun image.
             self.branches[branch] = [OLDEST_COMMIT]
-            self.versions[OLDEST_COMMIT] = rhcos_json(None, (), "")
+            build = {"x86_64": "releases/rhcos-4.9/49.84.202109280000-0"}
+            self.versions[OLDEST_COMMIT] = stream_metadata(build, {}, STORE_HOST)
         commit = hashlib.sha1(f"{branch} {len(self.branches[branch])}".encode()).hexdigest()
         self.versions[commit] = version
         self.branches[branch].insert(0, commit)
