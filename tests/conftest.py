@@ -1,13 +1,16 @@
-"""Fixtures: `world` is the small world, which a test may change, `prune` runs main.py in it."""
+"""Fixtures: the small world, which a test may change; main.py as a process in it; a part of main.py in this process."""
 
 from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
-from harness import Prune, small_world
+from harness import REGIONS, Prune, small_world
 from world import World
+
+import main
 
 # What started the tests may ignore these, as nohup and a shell's `&` do, and main.py would go on to ignore them.
 for each in (signal.SIGINT, signal.SIGHUP):
@@ -33,3 +36,10 @@ def world() -> World:
 @pytest.fixture
 def prune(world: World, tmp_path: Path) -> Prune:
     return Prune(world, tmp_path)
+
+
+@pytest.fixture
+def region() -> Any:
+    """A main.Region for a dry run, in this process; a test gives it its release and its calls."""
+    environment = main.Environment("key ID", "secret", "", True, True)
+    return main.Region(environment, main.parse_args(["--dry-run", "4.10"]), REGIONS[0], [])

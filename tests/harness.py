@@ -131,6 +131,10 @@ class Prune:
     faults: Faults = field(default_factory=Faults)
     clock_speed: float = 1.0
 
+    @property
+    def files(self) -> set[str]:
+        return {path.name for path in self.folder.iterdir()}
+
     def __call__(self, *args: str, **options: Any) -> Run:
         with self.started(*args, **options) as started:
             return started.finish()
@@ -211,8 +215,7 @@ def assert_refused(prune: Prune, *words: str, **options: Any) -> Run:
     """
     path = prune.folder / "deleted_images.json"
     record = path.read_bytes() if path.is_file() else None
-    files = {each.name for each in prune.folder.iterdir()}
-    cloud, started = copy.deepcopy(prune.world.images), time.monotonic()
+    files, cloud, started = prune.files, copy.deepcopy(prune.world.images), time.monotonic()
     run = prune(**options)
     assert run.status == 1
     assert (time.monotonic() - started) * prune.clock_speed < 180
@@ -221,7 +224,7 @@ def assert_refused(prune: Prune, *words: str, **options: Any) -> Run:
     assert (path.read_bytes() if path.is_file() else None) == record
     assert prune.world.images == cloud
     assert {call.what for call in run.calls("ecs")} <= {"DescribeImages"}
-    assert {each.name for each in prune.folder.iterdir()} == files | {"aliyun_pruner.log"}
+    assert prune.files == files | {"aliyun_pruner.log"}
     return run
 
 

@@ -165,7 +165,8 @@ class Sandbox:
         where = query.get("RegionId", "") if service == "ecs" else request.host
         what = query.get("Action", "") if service == "ecs" else request.path
         call = Call(service, what, where, 0, self.ecs.clock(), ids_in(query))
-        self.note_leaks(request)
+        if request.host != API_HOST and "Authorization" in request.headers:
+            self.leaks.append(f"Authorization sent to {request.host}")
         if self.faults.on_call:
             self.faults.on_call(call)
         self.under_way[service] += 1
@@ -211,10 +212,6 @@ class Sandbox:
             return self.github.answer_api(path, query, headers.get("Authorization", ""), headers.get("Accept", ""))
         return self.github.answer_raw(path)
 
-    def note_leaks(self, request: web.BaseRequest) -> None:
-        if request.host != API_HOST and "Authorization" in request.headers:
-            self.leaks.append(f"Authorization sent to {request.host}")
-
 
 def with_request_id(body: object) -> bytes:
     return json.dumps(body).replace(REQUEST_ID, str(uuid.uuid4()).upper()).encode()
@@ -227,11 +224,8 @@ def refuse_other_names(host: str, _: ssl.SSLObject, name: str | None, __: ssl.SS
 
 def service_of(host: str) -> str:
     """github, store or ecs; empty for a host that does not exist in the sandbox."""
-    if host in (API_HOST, RAW_HOST):
-        return "github"
-    if host == STORE_HOST:
-        return "store"
-    return "ecs" if region_of(host) else ""
+    services = {API_HOST: "github", RAW_HOST: "github", STORE_HOST: "store"}
+    return services.get(host, "ecs" if region_of(host) else "")
 
 
 def region_of(host: str) -> str:

@@ -1,26 +1,40 @@
 """Run a command against a stand-in for GitHub, the RHCOS store and the ECS API.
 
     python tests/sandbox.py ./main.py 4.10
-    python tests/sandbox.py --builds 200 --latency 0.3 --region-down eu-west-1 ./main.py --dry-run 4.10
+    python tests/sandbox.py --builds 200 --latency 0.1 --region-down eu-west-1 ./main.py --dry-run 4.10
+    python tests/sandbox.py --outage "store hangs" --speed 20 ./main.py 4.10
     python tests/sandbox.py bash --norc
 
-Prints what the cloud held before and after the command. Several runs in one shell see the same cloud. Nothing leaves
-the machine: the command gets a proxy on loopback (HTTPS_PROXY) that answers for the real host names, with certificates
-of a CA made for the occasion. The services check what the real ones check: TLS, the ECS signature, parameters, limits.
+Prints what the cloud held before and after the command, and what it took: with --latency this is a benchmark, and with
+--outage and --speed it shows what an outage costs. Several runs in one shell see the same cloud.
+
+Nothing leaves the machine: the command gets a proxy on loopback (HTTPS_PROXY) that answers for the real host names,
+with certificates of a CA made for the occasion. The services check what the real ones check: TLS, the ECS signature,
+parameters, limits.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from faults import Faults
+from faults import HANGS, THROTTLED, UNAVAILABLE, Fault, Faults
 from proxy import Sandbox
 from world import World, default_world, ecs_host, history_world
+
+REGION = "us-east-1"
+OUTAGES = {
+    "store unavailable": Fault("/meta.json", UNAVAILABLE),
+    "store hangs": Fault("/meta.json", HANGS),
+    "deletion unavailable": Fault("DeleteImage", UNAVAILABLE, REGION),
+    "deletion throttled": Fault("DeleteImage", THROTTLED, REGION),
+}
 
 
 def count_resources(world: World) -> Counter[str]:
@@ -29,8 +43,8 @@ def count_resources(world: World) -> Counter[str]:
     return Counter(image.kind for image in world.listed()) + Counter(snapshots=snapshots)
 
 
-def report(sandbox: Sandbox, before: Counter[str]) -> str:
-    """What the cloud held before and after, and the requests that were made."""
+def report(sandbox: Sandbox, before: Counter[str], seconds: float) -> str:
+    """What the cloud held before and after, the requests that were made, and what the command took."""
     after = count_resources(sandbox.world)
     bootimages = sandbox.world.listed("bootimage")
     tagged = sum(image.tags == {"bootimage": "true"} for image in bootimages)
@@ -40,6 +54,13 @@ def report(sandbox: Sandbox, before: Counter[str]) -> str:
     rows += [f"bootimages untouched: {len(bootimages)} of {before['bootimage']}, tagged bootimage=true: {tagged}"]
     requests = Counter(call.what if call.service == "ecs" else call.service for call in sandbox.calls)
     rows += ["requests: " + ", ".join(f"{what} {count}" for what, count in sorted(requests.items()))]
+    deleted = [image for image in sandbox.world.images.values() if image.deleted_at is not None]
+    forced = len(deleted) + sum(image.was_public for image in deleted)
+    calls = sum(call.service == "ecs" for call in sandbox.calls)
+    rows += [f"calls to ECS: {calls}; the API forces {forced}, to make images private and to delete them"]
+    cpu = os.times().children_user + os.times().children_system
+    connections = sum(sandbox.tunnels.values())
+    rows += [f"time: {seconds * sandbox.clock_speed:.1f} s, {cpu:.1f} s of CPU; {connections} connections"]
     rows += [f"LEAK: {leak}" for leak in sandbox.leaks]
     return "\n".join(rows)
 
@@ -61,13 +82,15 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--builds", type=int, default=60, metavar="N", help="builds around the bootimages (default: 60)"
     )
-    parser.add_argument("--latency", type=float, default=0, metavar="SECONDS", help="time that each ECS call takes")
+    parser.add_argument("--latency", type=float, default=0, metavar="SECONDS", help="of each call and each connection")
     parser.add_argument(
         "--calls-a-minute", type=int, metavar="N", help="ECS calls allowed a minute for each region and operation"
     )
     parser.add_argument(
         "--region-down", action="append", default=[], metavar="REGION", help="a region that does not answer"
     )
+    parser.add_argument("--outage", choices=OUTAGES, help=f"what goes wrong; with a deletion, it does in {REGION}")
+    parser.add_argument("--speed", type=float, default=1, metavar="N", help="how many times faster the clock runs")
     parser.add_argument(
         "--history", action="store_true", help="the real history of rhcos.json of 4.10 and 4.11, with 60 builds each"
     )
@@ -81,19 +104,21 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     faults = Faults(
-        latency={"ecs": args.latency},
+        [OUTAGES[args.outage]] if args.outage else [],
+        latency=dict.fromkeys(["ecs", "store", "github", "connection"], args.latency),
         calls_a_minute=args.calls_a_minute,
         dead_hosts={ecs_host(region) for region in args.region_down},
     )
     world = history_world() if args.history else default_world(args.builds)
-    before = count_resources(world)
-    with Sandbox(world, faults) as sandbox:
+    before, started = count_resources(world), time.monotonic()
+    with Sandbox(world, faults, args.speed) as sandbox:
+        environment = {**sandbox.environment(), "SANDBOX_TIMEOUT_SPEED": str(args.speed)}
         try:
-            status = run_command(args.command, sandbox.environment())
+            status = run_command(args.command, environment)
         except OSError as error:
             print(f"sandbox.py: error: cannot run {args.command[0]}: {error.strerror}", file=sys.stderr)
             return 127
-        print(report(sandbox, before))
+        print(report(sandbox, before, time.monotonic() - started))
     return status
 
 

@@ -45,7 +45,6 @@ def test_listing_that_shifts_between_two_pages_is_read_to_its_end() -> None:
     assert len(main.Ecs.list_all(ecs, object)) == 199
 
 
-ENVIRONMENT = main.Environment("LTAI5tSandbox", "secret-of-the-sandbox", "", True, True)
 BOOTIMAGES = {"m-boot": Image(REGION, "m-boot", BOOTIMAGE)}
 SEEN = Seen(True, False, False, False, "", f"rhcos-{PRIVATE_BUILD}", ("s-1",))
 ABSENT = {
@@ -57,17 +56,18 @@ ABSENT = {
 
 
 @pytest.mark.parametrize(("id", "witness", "begun", "outcome"), ABSENT.values(), ids=ABSENT)
-def test_absent_image_is_gone_only_with_a_witness(id: str, witness: str, begun: bool, outcome: Outcome) -> None:
-    image, region = Image(REGION, id, PRIVATE_BUILD), main.Region(ENVIRONMENT, main.parse_args(["4.10"]), REGION, [])
+def test_absent_image_is_gone_only_with_a_witness(
+    region: Any, id: str, witness: str, begun: bool, outcome: Outcome
+) -> None:
+    image = Image(REGION, id, PRIVATE_BUILD)
     region.release = main.Release("4.10", frozenset({BOOTIMAGE}), BOOTIMAGES, {})
     region.witness, region.seen, region.begun = witness, {id: SEEN}, {image} if begun else set()
     assert region.decide(image, None) == outcome
 
 
-def test_witness_of_a_region_without_bootimages_is_best_an_image_of_no_build() -> None:
+def test_witness_of_a_region_without_bootimages_is_best_an_image_of_no_build(region: Any) -> None:
     """Another release's run may delete its builds' images."""
     names = {"m-1": "no candidate's", "m-2": "rhcos-411.86.202207150124-0", "m-3": "my-server", "m-4": ""}
-    region: Any = main.Region(ENVIRONMENT, main.parse_args(["4.10"]), REGION, [])
     own = {id: SEEN._replace(name=name) for id, name in names.items()}
     region.ecs = SimpleNamespace(own_images=lambda: own, patience=main.Patience())
     region.prune(main.Release("4.10", frozenset(), {}, {"m-1": Image(OTHER_REGION, "m-1", PRIVATE_BUILD)}))

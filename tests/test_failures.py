@@ -15,7 +15,6 @@ import main
 from main import Image, LostError, Result
 
 REGION = REGIONS[0]
-ENVIRONMENT = main.Environment("key-id", "secret", "", True, True)
 IN_USE, TOO_MANY_TAGS = ecs_error(403, "ImageUsingByInstance"), ecs_error(403, "QuotaExceed.Tags")
 EVERY_IMAGE = ""
 # In each region: what fails, for the images of which build, the answer, and what the line about it says.
@@ -84,7 +83,8 @@ def test_region_that_answers_too_little_is_given_up(prune: Prune, fault: Fault, 
 
 
 def test_exception_that_nothing_expects_fails_its_region_only(caplog: pytest.LogCaptureFixture) -> None:
-    broken, lost = (main.Region(ENVIRONMENT, main.parse_args(["4.10"]), name, []) for name in REGIONS)
+    environment = main.Environment("key ID", "secret", "", True, True)
+    broken, lost = (main.Region(environment, main.parse_args(["4.10"]), name, []) for name in REGIONS)
     broken.images, lost.images = [Image(REGION, "m-1")], [Image(REGIONS[1], "m-2")]
     broken.error, lost.error = KeyError("surprise"), LostError("lost")
     seen = main.Seen(own=True, public=False, in_use=False, pinned=False, tag="", name="", snapshots=())

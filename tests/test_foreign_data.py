@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from datetime import datetime
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,8 +13,9 @@ import pytest
 import requests
 from aliyunsdkcore.acs_exception.exceptions import ServerException
 from aliyunsdkecs.request.v20140526.DescribeImagesRequest import DescribeImagesRequest
-from faults import Answer, Fault
-from harness import PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, assert_next_run_finishes, recorded
+from faults import Answer, Fault, Faults
+from harness import PRIVATE_BUILD, PUBLIC_BUILD, REGIONS
+from proxy import Sandbox
 from world import BUILDS_URL, COMMITS_URL, DIRECTORY, World
 
 import main
@@ -164,26 +164,22 @@ def test_error_code_of_ecs_tells_what_to_do_next() -> None:
 
 
 NO_ANSWERS = [
-    ("TagResources", Answer(200, b"null")),
-    ("ModifyImageSharePermission", Answer(200, {"Message": "hello"})),
-    ("DeleteImage", Answer(200, b"<html>Welcome to this network</html>")),
-    ("DeleteImage", Answer(400, [])),
-    ("DeleteImage", Answer(400, {"RequestId": "1", "Code": ["OperationDenied"], "Message": {}})),
-    ("DeleteImage", Answer(400, b"\xff")),
+    Answer(200, b"null"),
+    Answer(200, {"Message": "hello"}),
+    Answer(200, b"<html>Welcome to this network</html>"),
+    Answer(400, []),
+    Answer(400, {"RequestId": "1", "Code": ["OperationDenied"], "Message": {}}),
+    Answer(400, b"\xff"),
 ]
 
 
-def test_unexpected_answer_is_no_success_and_fails_its_image_only(world: World, prune: Prune) -> None:
-    world.add_builds_around(12, REGIONS[:1], datetime(2022, 2, 1), empty=1000)
-    public = [image.id for image in world.listed("to be pruned") if image.public]
-    prune.faults.failing = [Fault(*operation_and_answer, id=id) for id, operation_and_answer in zip(public, NO_ANSWERS)]
-    failing = set(public[: len(NO_ANSWERS)])
-    snapshot = world.snapshots_of(world.images_of(PRIVATE_BUILD)[0])[0]
-    prune.faults.failing.append(Fault("DeleteSnapshot", Answer(200, b"null"), id=snapshot.id))
-    prune.clock_speed = 60
-    run = prune("--delete-snapshots", "4.10")
-    assert run.status == 1 and "please report it" not in run.output
-    assert {image.id for image in world.listed("to be pruned")} == failing
-    assert {id for id, deleted in recorded(run).items() if not deleted} == failing
-    assert snapshot.listed
-    assert_next_run_finishes(prune, "--delete-snapshots", "4.10")
+def test_unexpected_answer_is_an_error_that_is_expected(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    faults = Faults()
+    with Sandbox(world, faults) as sandbox:
+        for name, value in sandbox.environment().items():
+            monkeypatch.setenv(name, value)
+        ecs = main.Ecs(REGIONS[0], main.read_environment())
+        for answer in NO_ANSWERS:
+            faults.failing = [Fault("DeleteImage", answer)]
+            with pytest.raises(OutsideError, match="DeleteImage: "):
+                ecs.delete(world.images_of(PRIVATE_BUILD)[0].id)

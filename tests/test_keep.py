@@ -16,7 +16,7 @@ from harness import BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, reco
 from world import OTHER_KEY_ID, EcsImage, World, build_id, days_ago, meta_path, rhcos_json
 
 import main
-from main import Image, Region, Release, Seen
+from main import Image, Release, Seen
 
 REGION, OTHER_REGION = REGIONS
 BUILD, OTHER_BUILD = "410.84.202205171530-0", "410.84.202206010000-0"
@@ -24,7 +24,6 @@ UNLISTED, IMPOSSIBLE_DATE = "410.84.202204010000-0", "410.84.202213450000-0"
 OTHER_RELEASE, YOUNG = "411.86.202207150124-0", days_ago(29.9)
 PIN = {"bootimage": "true"}
 
-ENVIRONMENT = main.Environment("key ID", "secret", "", True, True)
 IMAGE, NAMED = Image(REGION, "m-1", BUILD), Image(REGION, "m-named", BOOTIMAGE)
 LISTED = (BOOTIMAGE, BUILD, OTHER_BUILD, IMPOSSIBLE_DATE, OTHER_RELEASE, YOUNG)
 RELEASE = Release("4.10", frozenset({BOOTIMAGE}), {NAMED.id: NAMED}, {NAMED.id: NAMED}, LISTED)
@@ -98,8 +97,7 @@ def test_image_is_a_bootimage_if_any_list_says_so_and_looked_at_unless_all_say_d
     assert set(release.read) == {*uploads, *record}
 
 
-def test_no_change_rests_on_a_look_that_is_older_than_a_minute() -> None:
-    region = Region(ENVIRONMENT, main.parse_args(["4.10"]), REGION, [NAMED])
+def test_no_change_rests_on_a_look_that_is_older_than_a_minute(region: Any) -> None:
     region.release = RELEASE
     del region.ecs  # Whatever it asks for now is an error.
     old = main.Look({IMAGE.id: SEEN._replace(public=True, tag="")}, (time.time() - 61, time.monotonic()))
@@ -107,7 +105,7 @@ def test_no_change_rests_on_a_look_that_is_older_than_a_minute() -> None:
     assert not region.delete_image(old, IMAGE) and not region.delete_snapshot(old, main.Snapshot(REGION, "s-1"))
 
 
-def test_nothing_that_can_block_comes_between_the_last_check_and_the_deletion(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_that_can_block_comes_between_check_and_deletion(region: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
 
     def log(event: str) -> bool:
@@ -115,7 +113,6 @@ def test_nothing_that_can_block_comes_between_the_last_check_and_the_deletion(mo
         return True
 
     monkeypatch.setattr(main.image_log, "info", lambda *_: log("log"))
-    region: Any = Region(ENVIRONMENT, main.parse_args(["4.10"]), REGION, [])
     region.ecs = SimpleNamespace(delete=lambda _: log("delete"))
     region.delete_image(SimpleNamespace(seen={IMAGE.id: SEEN}, is_fresh=lambda: log("check")), IMAGE)
     assert events == ["log", "check", "delete", "log"]

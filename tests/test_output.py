@@ -60,7 +60,7 @@ def test_dry_run_names_each_change_and_changes_nothing(world: World, prune: Prun
         assert ("made private" in line, "deleted" in line) == (image.build == PUBLIC_BUILD, image.kind != "bootimage")
     assert run.line(IMAGE.replace("m-", "s-"), "would be deleted")
     assert {call.what for call in run.calls("ecs")} == {"DescribeImages", "DescribeSnapshots"}
-    assert sorted(path.name for path in prune.folder.iterdir()) == ["aliyun_pruner.log", "deleted_images.json"]
+    assert prune.files == {"aliyun_pruner.log", "deleted_images.json"}
 
 
 def test_figures_of_the_summary_add_up(world: World, prune: Prune) -> None:

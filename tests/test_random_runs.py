@@ -342,7 +342,7 @@ class Case:
             operation, region = pick.choice(OPERATIONS), pick.choice(["", *REGIONS])
             some_calls = pick.choice([{pick.randint(1, 6)}, range(pick.randint(1, 8), pick.randint(9, 40), 2)])
             calls = pick.choice([some_calls, range(1, sys.maxsize)])
-            passing = pick.choice(list(PASSING.values()))
+            passing = pick.choice(PASSING)
             failing = {
                 "refused": Fault(operation, pick.choice(WRONG), calls=some_calls),
                 "passing": Fault(operation, passing, calls=some_calls),
@@ -351,7 +351,6 @@ class Case:
                 "no permission": Fault(operation, FORBIDDEN, region),
                 "hangs": Fault(operation, HANGS, calls=range(3, sys.maxsize, 3)),
                 "empty": Fault("DescribeImages", NO_IMAGES, region, calls=calls),
-                "cut": Fault("DescribeImages", calls=calls, cut=True),
                 "snapshots are not shown": Fault("DescribeSnapshots", NO_SNAPSHOTS, calls=calls),
                 "web": Fault(self.random_url(), pick.choice(missing), calls=calls),
             }

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import BUILD_WITHOUT_IMAGES, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, Run, in_shell, recorded
+from harness import BUILD_WITHOUT_IMAGES, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, in_shell, recorded
 from world import World, days_ago, image_id
 
 import main
@@ -22,10 +22,6 @@ REGION = REGIONS[0]
 NEW_BUILD, OTHER_BUILD = "410.84.202206010000-0", "411.86.202207160000-0"
 RELEASE = Release("4.10", frozenset(), {}, {})
 SEEN = Seen(own=True, public=False, in_use=False, pinned=False, tag="", name="", snapshots=())
-
-
-def files(run: Run) -> set[str]:
-    return {path.name for path in run.folder.iterdir()} - {"aliyun_pruner.log"}
 
 
 def entry(build: str, deleted: bool, region: str = REGION) -> dict[str, Any]:
@@ -87,11 +83,11 @@ def test_link_stays_a_link_and_the_mode_is_kept(prune: Prune) -> None:
     target.write_text("{}")
     target.chmod(0o640)
     (prune.folder / "deleted_images.json").symlink_to(target)
-    run = prune()
+    prune()
     assert (prune.folder / "deleted_images.json").is_symlink()
     assert target.stat().st_mode & 0o777 == 0o640
     assert PUBLIC_BUILD in json.loads(target.read_text())
-    assert files(run) == {"deleted_images.json", "elsewhere.json"}
+    assert prune.files == {"aliyun_pruner.log", "deleted_images.json", "elsewhere.json"}
 
 
 def test_record_is_whole_at_every_moment(tmp_path: Path) -> None:
@@ -127,7 +123,7 @@ def test_two_runs_at_once_share_a_record_and_keep_what_others_wrote_meanwhile(wo
     assert (run.status, other_run.status) == (0, 0)
     assert run.record.keys() >= {NEW_BUILD, PUBLIC_BUILD, PRIVATE_BUILD, OTHER_BUILD}
     assert all(recorded(run).values())
-    assert files(run) == {"a", "b", "deleted_images.json"}
+    assert prune.files == {"a", "b", "deleted_images.json"}
 
 
 @pytest.mark.parametrize(("held", "waited"), [(0.5, 0.5), (60.0, 2.0)])
@@ -152,7 +148,7 @@ def test_record_that_does_not_fit_on_the_disk_stays_as_it_was(prune: Prune, kibi
     assert run.status == 1
     assert run.line("ERROR", f"the record {path}", words)
     assert bool(run.sandbox.calls) == (prune.world.listed("to be pruned") == []) == (kibibytes == 4)
-    assert (path.read_text(), files(run)) == (before, {"deleted_images.json"})
+    assert (path.read_text(), prune.files) == (before, {"deleted_images.json"})
 
 
 def test_log_that_can_no_longer_be_written_ends_the_run_before_the_next_deletion(world: World, prune: Prune) -> None:

@@ -21,11 +21,7 @@ from world import World
 SIGHUP, SIGINT, SIGTERM, SIGKILL = signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGKILL
 RECORD = '{"410.84.202001010000-0":   [ ]}'
 F_GETPIPE_SZ = 1032  # Python 3.9 has no name for it.
-FILES = ["aliyun_pruner.log", "deleted_images.json"]
-
-
-def files(prune: Prune) -> list[str]:
-    return sorted(path.name for path in prune.folder.iterdir())
+FILES = {"aliyun_pruner.log", "deleted_images.json"}
 
 
 def has_come(moment: str | int, sandbox: Sandbox) -> bool:
@@ -57,7 +53,7 @@ def test_waiting_run_ends_at_once_and_says_how_far_it_came(
     assert line[8:] in run.log
     # Other threads may still log a line behind it.
     assert f"INFO ended with status {128 + signum} after" in run.log
-    assert ((prune.folder / "deleted_images.json").read_text(), files(prune)) == (RECORD, FILES)
+    assert ((prune.folder / "deleted_images.json").read_text(), prune.files) == (RECORD, FILES)
 
 
 @pytest.mark.parametrize(("left", "signum"), [(22, SIGTERM), (22, SIGKILL), (0, SIGKILL)])
@@ -74,7 +70,7 @@ def test_next_run_completes_the_job_of_one_that_was_ended(
         run = started.finish(timeout=20)
         assert [call for call in started.sandbox.calls if call.at > sent + 0.5] == []
     assert run.status in (128 + signum, -signum)
-    assert ((prune.folder / "deleted_images.json").read_text(), files(prune)) == (RECORD, FILES)
+    assert ((prune.folder / "deleted_images.json").read_text(), prune.files) == (RECORD, FILES)
     assert_next_run_finishes(prune)
 
 
@@ -88,7 +84,7 @@ def test_signal_while_the_record_is_replaced_leaves_it_whole_and_nothing_beside_
         assert started.finish(timeout=20).status == 128 + SIGHUP
     # It is replaced twice: in the trial at the beginning, and at the end with three more builds.
     assert len(json.loads(path.read_text())) in (10_000, 10_003)
-    assert files(prune) == FILES
+    assert prune.files == FILES
 
 
 def has_handler(process: subprocess.Popen[str], signum: int) -> bool:
@@ -107,7 +103,7 @@ def test_signal_during_the_imports_ends_the_process_quietly(prune: Prune, signum
             time.sleep(0.001)
         process.send_signal(signum)
         run = started.finish(timeout=20)
-    assert (run.status, run.output, files(prune)) == (128 + signum, "", [])
+    assert (run.status, run.output, prune.files) == (128 + signum, "", set())
 
 
 def test_hangup_that_nohup_ignores_stays_ignored(prune: Prune) -> None:

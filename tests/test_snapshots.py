@@ -15,6 +15,7 @@ from world import EcsSnapshot, World
 import main
 
 REGION, OTHER_REGION = REGIONS
+SEEN, RELEASE = main.Seen(True, False, False, False, "", "", ()), main.Release("4.10", frozenset(), {}, {})
 SWEEP, MARK = ("--delete-snapshots", "4.10"), "rhcos-aliyun-pruner"
 
 
@@ -34,22 +35,11 @@ def test_snapshot_is_marked_and_named_in_the_log_before_its_image_is_deleted(wor
     assert next_run_finishes(prune, *SWEEP).line("snapshots deleted: 10")
 
 
-SEEN = main.Seen(True, False, False, False, "", "", ())
-
-
-def new_region(**ecs: Any) -> Any:
-    """A region in a dry run, with these functions for calls."""
-    environment = main.Environment("LTAI5tSandbox", "secret-of-the-sandbox", "", True, True)
-    region: Any = main.Region(environment, main.parse_args(["--dry-run", "4.10"]), REGION, [])
-    region.ecs, region.release = SimpleNamespace(**ecs), main.Release("4.10", frozenset(), {}, {})
-    return region
-
-
-def test_snapshot_is_deleted_only_if_it_is_seen_to_be_marked_or_behind_an_image_of_this_run() -> None:
+def test_snapshot_is_deleted_only_if_it_is_seen_to_be_marked_or_behind_an_image_of_this_run(region: Any) -> None:
     seen = {f"s-{mark}": SEEN._replace(mark=mark) for mark in ("4.10", "4.11", "", "behind")}
-    region = new_region(look_at_snapshots=lambda _: main.Look(seen, main.read_clocks()))
+    region.ecs = SimpleNamespace(look_at_snapshots=lambda _: main.Look(seen, main.read_clocks()))
+    region.release, region.behind = RELEASE, {main.Snapshot(REGION, "s-behind"): None}
     outcomes: main.Outcomes = {}
-    region.behind = {main.Snapshot(REGION, "s-behind"): None}
     region.sweep_batch([main.Snapshot(REGION, id) for id in seen], outcomes)
     deleted = [snapshot.id for snapshot, outcome in outcomes.items() if outcome.result is main.Result.TO_DELETE]
     assert deleted == ["s-4.10", "s-behind"]
@@ -102,7 +92,7 @@ def test_mark_that_is_refused_stops_no_deletion_and_is_one_warning(world: World,
     assert len([call for call in run.calls("ecs", "Tag") if call.where == REGION and call.status == 403]) == 1
 
 
-def test_snapshot_that_cannot_be_marked_is_found_by_halving(caplog: pytest.LogCaptureFixture) -> None:
+def test_snapshot_that_cannot_be_marked_is_found_by_halving(region: Any, caplog: pytest.LogCaptureFixture) -> None:
     sizes: list[int] = []
 
     def tag(kind: str, ids: list[str], *_: str) -> None:
@@ -110,7 +100,7 @@ def test_snapshot_that_cannot_be_marked_is_found_by_halving(caplog: pytest.LogCa
         if "s-7" in ids:
             raise main.OutsideError("too many tags", "QuotaExceed.Tags")
 
-    region = new_region(tag=tag)
+    region.ecs, region.release = SimpleNamespace(tag=tag), RELEASE
     seen = SEEN._replace(snapshots=tuple(f"s-{number}" for number in range(40)))
     assert region.mark_snapshots([main.Image(REGION, "m-1")], main.Look({"m-1": seen}, main.read_clocks()))
     assert sizes == [40, 20, 20, 10, 10, 5, 5, 2, 2, 1, 1, 1]
