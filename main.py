@@ -462,6 +462,18 @@ def insist(call: Callable[[], Value], patience: Patience) -> Value:
     return cast(Value, outcomes[call])
 
 
+def read_pages(fetch: Callable[[int], dict[str, Value]], size: int) -> dict[str, Value]:
+    """Read all pages of a listing, until one is not full or has no news: a listing can shift between two pages."""
+    listed: dict[str, Value] = {}
+    for number in itertools.count(1):
+        page = fetch(number)
+        has_news = not page.keys() <= listed.keys()
+        listed.update(page)
+        if not has_news or len(page) < size:
+            break
+    return listed
+
+
 def batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
@@ -713,15 +725,12 @@ class Ecs:
         return [id for id, seen in listed.items() if seen.mark == release]
 
     def list_all(self, request_type: type[Any], **filters: Any) -> dict[str, Seen]:
-        """All pages of a listing, each asked for again until it comes, until one is not full or has no news."""
-        listed: dict[str, Seen] = {}
-        for page in itertools.count(1):
-            found = insist(partial(self.list_page, request_type, page, **filters), self.patience).seen
-            news = found.keys() - listed.keys()
-            listed.update(found)
-            if not news or len(found) < DESCRIBE_LIMIT:
-                break
-        return listed
+        """All pages of a listing, each asked for again until it comes."""
+
+        def fetch(page: int) -> dict[str, Seen]:
+            return insist(partial(self.list_page, request_type, page, **filters), self.patience).seen
+
+        return read_pages(fetch, DESCRIBE_LIMIT)
 
     def list_page(self, request_type: type[Any], page: int = 1, **filters: Any) -> Look:
         """A page of a listing. One that does not hold what its TotalCount promises is a lost answer."""
@@ -830,23 +839,21 @@ def list_commits(web: Web, release: str) -> list[str]:
     progress.begin("branches listed", 1)
     url = f"{GITHUB_API}/commits?sha=release-{release}&path={STREAM_METADATA}&per_page={COMMITS_PER_PAGE}"
     missing = f"openshift/installer has no branch release-{release}: check the release"
-    commits: dict[str, None] = {}
-    for number in itertools.count(1):
-        try:
-            answer = insist(partial(web.get_json, f"{url}&page={number}", missing), Patience())
-            page = [COMMIT.fullmatch(commit["sha"])[0] for commit in as_list(answer)]  # type: ignore[index]
-        except (OutsideError, KeyError, TypeError) as error:
-            raise Refusal(f"GitHub did not list the commits ({error}): try again later") from None
-        is_last = len(page) < COMMITS_PER_PAGE or commits.keys() >= set(page)
-        commits.update(dict.fromkeys(page))
-        if is_last:
-            break
-    if [*commits][-1:] != [OLDEST_COMMIT]:
+
+    def fetch(page: int) -> dict[str, None]:
+        answer = insist(partial(web.get_json, f"{url}&page={page}", missing), Patience())
+        return {COMMIT.fullmatch(commit["sha"])[0]: None for commit in as_list(answer)}  # type: ignore[index]
+
+    try:
+        commits = list(read_pages(fetch, COMMITS_PER_PAGE))
+    except (OutsideError, KeyError, TypeError) as error:
+        raise Refusal(f"GitHub did not list the commits ({error}): try again later") from None
+    if commits[-1:] != [OLDEST_COMMIT]:
         raise Refusal(
             f"GitHub's list of the commits that changed rhcos.json on release-{release} is incomplete: its "
             f"{len(commits)} commits do not end with the oldest one, {OLDEST_COMMIT[:7]}: run again later"
         )
-    return list(commits)
+    return commits
 
 
 def find_bootimages(web: Web, name: str) -> tuple[Release, list[str]]:
