@@ -41,6 +41,7 @@ if __name__ == "__main__":
         sys.exit(f"main.py: error: this is Python {sys.version.split()[0]}: install Python 3.9 or later")
 
 import argparse
+import base64
 import contextlib
 import fcntl
 import io
@@ -55,7 +56,7 @@ import time
 import uuid
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed, wait
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from enum import Enum
@@ -543,9 +544,10 @@ def redact(text: str) -> str:
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
         userinfo = re.sub(r"^\w+:/+", "", os.environ.get(name, "").rpartition("@")[0])
         secrets.update(dict.fromkeys(re.split(r"[:/?#@\[\]]", f"{userinfo}:{unquote(userinfo)}"), name))
+        secrets[base64.b64encode(unquote(userinfo).encode(errors="replace")).decode()] = name
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, f"<{secrets[secret]}>") if len(secret) >= SHORTEST_REDACTED else text
-    return re.sub(r"(Signature=|Signature%3D|Basic )[^&\s'\")]+", r"\1<redacted>", text)
+    return re.sub(r"(Signature=|Signature%3D)[^&\s'\")]+", r"\1<redacted>", text)
 
 
 def words_of(error: object) -> str:
@@ -609,7 +611,8 @@ def certificate_hint(error: object, ca: str | bool) -> str:
     if "CERTIFICATE_VERIFY_FAILED" not in str(error):
         return ""
     used = "the CA certificates of the package certifi" if ca is True else ca
-    return f"; it was verified with {used}: set REQUESTS_CA_BUNDLE to a file with the right CA"
+    remedy = "set REQUESTS_CA_BUNDLE, or ALIBABA_CLOUD_CA_BUNDLE for Alibaba Cloud, to a file with the right CA"
+    return f"; it was verified with {used}: {remedy}"
 
 
 class Web:
@@ -741,7 +744,7 @@ class Ecs:
             seen = {str(each[f"{kind}Id"]): parse_resource(each) for each in answer[f"{kind}s"][kind]}
             expected = min(DESCRIBE_LIMIT, max(0, answer["TotalCount"] - (page - 1) * DESCRIBE_LIMIT))
         except (AttributeError, KeyError, TypeError) as error:
-            raise LostError(f"Describe{kind}s: unexpected answer ({excerpt(error)})") from None
+            raise LostError(f"Describe{kind}s: unexpected answer ({one_line(repr(error))})") from None
         if len(seen) != expected:
             raise LostError(f"Describe{kind}s: the answer lists {len(seen)} of {expected}")
         return Look(seen, at)
@@ -871,9 +874,10 @@ def find_bootimages(web: Web, name: str) -> tuple[Release, list[str]]:
         try:
             images.update((image.id, image) for image in find_named_images(version))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
+            reason = one_line(repr(error))
             raise Refusal(
-                f"rhcos.json of commit {commit} is not the stream metadata that this program knows ({excerpt(error)}): "
-                "what to keep is unknown"
+                f"rhcos.json of commit {commit} is not the stream metadata that this program knows ({reason}): what to "
+                "keep is unknown"
             ) from None
         bootimages.update(build for build in find_values(version, "release") if isinstance(build, str))
         bootimages.update(match[0] for match in BUILD_ID.finditer(json.dumps(version)))
@@ -900,10 +904,11 @@ def find_named_images(version: Any) -> Iterator[Image]:
     """Find the Aliyun images in one version of CoreOS stream metadata.
 
     `architectures.<arch>.images.aliyun.regions.<region>` is {"release": build, "image": ID}; most architectures have no
-    Aliyun images, some no images at all. Every version has artifacts of x86_64: one without is not whole.
+    Aliyun images, some no images at all. Every version names a build of x86_64: one without is not whole.
     """
-    if not version["architectures"]["x86_64"]["artifacts"]:
-        raise ValueError("no artifacts of x86_64")
+    x86_64 = find_values(version["architectures"]["x86_64"]["artifacts"], "release")
+    if not any(BUILD_ID.fullmatch(str(build)) for build in x86_64):
+        raise ValueError("no build of x86_64")
     for architecture in version["architectures"].values():
         for region, entry in architecture.get("images", {}).get("aliyun", {}).get("regions", {}).items():
             if not isinstance(entry["release"], str):
@@ -1024,7 +1029,7 @@ def fetch_uploads(web: Web, build: str, url: str) -> list[Image]:
             raise ValueError(f"its buildid is {excerpt(meta['buildid'])}")
         return [parse_image(build, image["name"], image["id"]) for image in as_list(meta.get("aliyun", []))]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise OutsideError(f"{url}: not the meta.json of this build ({excerpt(error)})") from None
+        raise OutsideError(f"{url}: not the meta.json of this build ({one_line(repr(error))})") from None
 
 
 # Step 5: look at every image, and decide
@@ -1171,7 +1176,7 @@ class Region:
         if image in self.begun:  # The answer to its deletion was lost.
             image_log.info("%s deleted", image)
             return Outcome(Result.DELETED, "", self.seen[image.id])
-        return Outcome(Result.GONE, BOOTIMAGE if image.id in self.release.images else "")
+        return Outcome(Result.GONE, BOOTIMAGE if image.id in self.release.images else "no longer listed")
 
     # Step 6: tag, make private, delete, and look again
 
@@ -1609,8 +1614,8 @@ def summarize(
                 details = f" ({format_counts(of_result)})" if any(of_result) else ""
                 yield f"{kind} {result.value}: {sum(of_result.values()):,}{details}"
     if left and not args.delete_snapshots:
-        verb = "to leave" if args.dry_run else "left"
-        yield f"snapshots {verb}, still billed: {left:,} (a run with --delete-snapshots deletes them, now or later)"
+        verb = "to leave" if args.dry_run else "left by this run"
+        yield f"snapshots {verb}, still billed: {left:,} (a run with --delete-snapshots deletes all that are marked)"
 
 
 def format_table(results: dict[Image, Outcome], columns: Sequence[Result]) -> Iterator[str]:
@@ -1740,8 +1745,8 @@ def end_process(status: int, message: str, log: logging.Logger = log) -> None:
     """End the process wherever it is: the record is safe at any moment, so there is nothing to wind up."""
 
     def log_last_lines() -> None:
+        log.error("%s", message)  # in the log file first: a terminal may be stopped
         show_status("")
-        log.error("%s", message)
         log_end(status, log)
 
     for each in SIGNALS:
@@ -1777,7 +1782,7 @@ def file_path(text: str) -> str:
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--dry-run", action="store_true", help="Just print what would happen")
     parser.add_argument("--debug", "-d", action="store_true", help="Enable debug logging")
     parser.add_argument(
@@ -1820,13 +1825,22 @@ def attempt(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Work in a thread, so that this one is free for signals and for the progress; returns the exit status."""
+    """Work in threads, so that this one is free for signals, and holds no lock then; returns the exit status."""
     args = parse_args(argv)
     start_log(args.log_to_file, args.debug)
     for signum in SIGNALS:
         if signal.getsignal(signum) != signal.SIG_IGN:
             signal.signal(signum, end_at_once)
     work = ThreadPoolExecutor(1).submit(attempt, args)
+    display = threading.Thread(target=show_progress, args=[work], daemon=True)
+    display.start()
+    display.join()
+    log_end(work.result())
+    return work.result()
+
+
+def show_progress(work: Future[int]) -> None:
+    """Show the progress until the work is done."""
     logged = time.monotonic()
     while wait([work], timeout=STATUS_SECONDS).not_done:
         show_status(str(progress))
@@ -1834,8 +1848,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             logged = time.monotonic()
             image_log.info("%s", progress)
     show_status("")
-    log_end(work.result())
-    return work.result()
 
 
 if __name__ == "__main__":

@@ -180,7 +180,7 @@ class Sandbox:
 
     async def send(self, answer: Answer, request: web.BaseRequest) -> web.StreamResponse:
         if request.transport is None:  # the client has gone
-            raise asyncio.CancelledError
+            return web.Response()
         if answer == HANGS:
             await asyncio.Event().wait()
         if answer == LOST:

@@ -48,7 +48,7 @@ def test_listing_that_shifts_between_two_pages_is_read_to_its_end() -> None:
 BOOTIMAGES = {"m-boot": Image(REGION, "m-boot", BOOTIMAGE)}
 SEEN = Seen(True, False, False, False, "", f"rhcos-{PRIVATE_BUILD}", ("s-1",))
 ABSENT = {
-    "with a witness": ("m-1", "m-boot", False, Outcome(Result.GONE)),
+    "with a witness": ("m-1", "m-boot", False, Outcome(Result.GONE, "no longer listed")),
     "a bootimage": ("m-boot", "m-other", False, Outcome(Result.GONE, main.BOOTIMAGE)),
     "its deletion was not answered": ("m-1", "m-boot", True, Outcome(Result.DELETED, "", SEEN)),
     "without a witness": ("m-1", "", True, Outcome(Result.KEPT, main.NOT_LISTED)),

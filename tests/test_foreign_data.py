@@ -35,7 +35,7 @@ def ecs(answer: Any) -> Any:
 
 
 def version(regions: Any) -> dict[str, Any]:
-    x86_64 = {"artifacts": {"metal": {}}, "images": {"aliyun": {"regions": regions}}}
+    x86_64 = {"artifacts": {"metal": {"release": PUBLIC_BUILD}}, "images": {"aliyun": {"regions": regions}}}
     return {"architectures": {"x86_64": x86_64, "s390x": {}}}
 
 
@@ -46,7 +46,7 @@ def page(total: int, *ids: str, **fields: Any) -> dict[str, Any]:
 COMMITS = [{"sha": main.OLDEST_COMMIT}]
 NAMED = {"release": PUBLIC_BUILD, "image": "m-1"}
 VERSION = version({"us-east-1": NAMED})
-VERSIONS: list[Any] = [{"architectures": {"x86_64": {"artifacts": {}}}}, {"architectures": {"s390x": {}}}]
+VERSIONS: list[Any] = [{"architectures": {"x86_64": {"artifacts": {"metal": {"release": ""}}}}}, {"architectures": {}}]
 VERSIONS += [version({"../x": NAMED}), *(version({"us-east-1": NAMED | {key: 410}}) for key in NAMED)]
 BUILD: dict[str, Any] = {"id": PUBLIC_BUILD, "arches": ["x86_64"]}
 LISTING = {"builds": [BUILD], "tombstone-builds": [BUILD]}

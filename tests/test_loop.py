@@ -182,6 +182,17 @@ def test_round_ends_early_if_the_others_would_meet_the_same(pool: ThreadPoolExec
     assert 1 <= len(made) <= 4
 
 
+def test_lost_call_does_not_end_a_round_in_which_others_are_answered(pool: ThreadPoolExecutor) -> None:
+    def call(item: int) -> str:
+        if item == 50:
+            raise LOST
+        return "done"
+
+    outcomes: Outcomes = {}
+    assert main.try_each(call, pool, list(range(100)), outcomes) == {50: LOST}
+    assert len(outcomes) == 99
+
+
 def test_what_is_throttled_for_ever_is_given_up_even_if_looks_are_answered(pool: ThreadPoolExecutor) -> None:
     def throttle(_: int) -> str:
         raise THROTTLED

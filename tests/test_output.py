@@ -52,10 +52,12 @@ def test_terminal_gets_a_status_line_that_fits_and_is_cleared_and_no_image(prune
 
 
 def test_dry_run_names_each_change_and_changes_nothing(world: World, prune: Prune) -> None:
-    path = prune.write_record(record := '{"410.84.202001010000-0":   [ ]}')
+    path, images = prune.write_record(record := '{"410.84.202001010000-0":   [ ]}'), list(world.images.values())
+    pinned = world.add_build("410.84.202206070000-0", REGIONS[:1], "pinned", tags={"bootimage": "true"})[0]
     run = prune("--delete-snapshots", "--dry-run", "4.10")
     assert (run.status, path.read_text()) == (0, record)
-    for image in world.images.values():
+    assert run.line(pinned.id).endswith(f"is kept: {main.PINNED}")
+    for image in images:
         line = run.line(image.id, "would be tagged", f"bootimage={str(image.kind == 'bootimage').lower()}")
         assert ("made private" in line, "deleted" in line) == (image.build == PUBLIC_BUILD, image.kind != "bootimage")
     assert run.line(IMAGE.replace("m-", "s-"), "would be deleted")
@@ -76,6 +78,8 @@ def test_figures_of_the_summary_add_up(world: World, prune: Prune) -> None:
     assert sorted(table) == [("cn-hangzhou", *"2110"), ("total", *"3221"), ("us-east-1", *"1111")]
     totals = dict(re.findall(r"INFO    images ([a-z ]+): (\d+)", run.output))
     assert totals == {"deleted": "3", "already gone": "2", "kept": "2", "failed": "1"}
+    assert run.line("builds: 7 (4 to prune, 2 bootimage, 1 without images)")
+    assert run.line("images already gone: 2 (2 no longer listed)")
     assert run.line(f"bootimage {BOOTIMAGE}: 2 regions") and run.line("bootimages kept: 5")
     assert "images deleted: 3\n" in run.output and "images kept: 2 (2 pinned by" in run.output
     assert run.line("ERROR", FAILING, "OperationDenied") and run.line("snapshots left", "3")
@@ -95,7 +99,7 @@ def test_debug_run_has_each_call_with_what_it_is_about_and_no_secret_is_in_any_o
 REDACTED = {
     f"key {SECRET}!": "key <ALIYUN_ACCESS_KEY_SECRET>!",
     "?Signature=a%2Fb%3D&Action=x Signature%3DT%252F": "?Signature=<redacted>&Action=x Signature%3D<redacted>",
-    "407: Proxy-Authorization: Basic Ym9iOm": "407: Proxy-Authorization: Basic <redacted>",
+    "407: Basic ZGVwbG95ZXI6cEBzc3dvcnQ= is wrong": "407: Basic <HTTPS_PROXY> is wrong",
     "http://deployer:p@sswort@proxy:3128/": "http://<HTTPS_PROXY>:p@<HTTPS_PROXY>@proxy:3128/",
     "a\n1 INFO\x1b[2J\u202e": r"a\n1 INFO\x1b[2J\u202e",
 }

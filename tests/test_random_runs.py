@@ -337,7 +337,7 @@ class Case:
         """Let some things go wrong; returns whether listings may lack what is there."""
         pick = self.random
         missing = [*WRONG, *[Answer(403), Answer(404)] * 4]
-        ids = [*self.world.images, *self.world.snapshots]
+        ids = [*self.world.images, *self.world.snapshots], [*self.world.images]
         for _ in range(pick.choice([0, 1, 1, 2, 3])):
             operation, region = pick.choice(OPERATIONS), pick.choice(["", *REGIONS])
             some_calls = pick.choice([{pick.randint(1, 6)}, range(pick.randint(1, 8), pick.randint(9, 40), 2)])
@@ -347,7 +347,8 @@ class Case:
                 "refused": Fault(operation, pick.choice(WRONG), calls=some_calls),
                 "passing": Fault(operation, passing, calls=some_calls),
                 "late": Fault(operation, calls=some_calls, late=passing),
-                "one ID": Fault(operation, pick.choice(WRONG), id=pick.choice(ids)),
+                # Only the log names a snapshot whose mark is refused.
+                "one ID": Fault(operation, pick.choice(WRONG), id=pick.choice(ids[operation == "TagResources"])),
                 "no permission": Fault(operation, FORBIDDEN, region),
                 "hangs": Fault(operation, HANGS, calls=range(3, sys.maxsize, 3)),
                 "empty": Fault("DescribeImages", NO_IMAGES, region, calls=calls),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from faults import FORBIDDEN, HANGS, NO_IMAGES, Answer, Fault, Faults
-from harness import REGIONS, Prune, assert_refused
+from harness import PUBLIC_BUILD, REGIONS, Prune, assert_refused
 from world import API_HOST, BUILDS_URL, COMMITS_URL, KEY_ID, OTHER_KEY_ID, OTHER_SECRET, SECRET, STORE_HOST, ecs_host
 
 import main
@@ -22,7 +22,7 @@ def record(prune: Prune) -> None:
     prune.write_record('{"410.84.202001010000-0":   [ ]}')
 
 
-NO_IMAGE: dict[str, Any] = {"architectures": {"x86_64": {"artifacts": {"metal": {}}}}}
+NO_IMAGE: dict[str, Any] = {"architectures": {"x86_64": {"artifacts": {"metal": {"release": PUBLIC_BUILD}}}}}
 
 
 def answering(what: str, *answer: Any) -> Faults:
@@ -185,6 +185,6 @@ def test_file_that_cannot_be_written_is_refused_before_any_call(prune: Prune, op
 
 
 def test_empty_file_name_and_one_file_for_both_are_usage_errors() -> None:
-    for options in (["--filename="], ["--log-to-file="], ["--filename=x", "--log-to-file=./x"]):
+    for options in (["--filename="], ["--log-to-file="], ["--filename=x", "--log-to-file=./x"], ["--delete"]):
         with pytest.raises(SystemExit, match=r"^2$"):
             main.parse_args([*options, "4.10"])
