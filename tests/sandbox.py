@@ -43,7 +43,12 @@ def count_resources(world: World) -> Counter[str]:
     return Counter(image.kind for image in world.listed()) + Counter(snapshots=snapshots)
 
 
-def report(sandbox: Sandbox, before: Counter[str], seconds: float) -> str:
+def read_clocks() -> tuple[float, float]:
+    """Seconds of a clock, and of CPU time of the commands that have ended."""
+    return time.monotonic(), os.times().children_user + os.times().children_system
+
+
+def report(sandbox: Sandbox, before: Counter[str], started: tuple[float, float]) -> str:
     """What the cloud held before and after, the requests that were made, and what the command took."""
     after = count_resources(sandbox.world)
     bootimages = sandbox.world.listed("bootimage")
@@ -58,7 +63,7 @@ def report(sandbox: Sandbox, before: Counter[str], seconds: float) -> str:
     forced = len(deleted) + sum(image.was_public for image in deleted)
     calls = sum(call.service == "ecs" for call in sandbox.calls)
     rows += [f"calls to ECS: {calls}; the API forces {forced}, to make images private and to delete them"]
-    cpu = os.times().children_user + os.times().children_system
+    seconds, cpu = (now - then for now, then in zip(read_clocks(), started))
     connections = sum(sandbox.tunnels.values())
     rows += [f"time: {seconds * sandbox.clock_speed:.1f} s, {cpu:.1f} s of CPU; {connections} connections"]
     rows += [f"LEAK: {leak}" for leak in sandbox.leaks]
@@ -110,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         dead_hosts={ecs_host(region) for region in args.region_down},
     )
     world = history_world() if args.history else default_world(args.builds)
-    before, started = count_resources(world), time.monotonic()
+    before, started = count_resources(world), read_clocks()
     with Sandbox(world, faults, args.speed) as sandbox:
         environment = {**sandbox.environment(), "SANDBOX_TIMEOUT_SPEED": str(args.speed)}
         try:
@@ -118,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except OSError as error:
             print(f"sandbox.py: error: cannot run {args.command[0]}: {error.strerror}", file=sys.stderr)
             return 127
-        print(report(sandbox, before, time.monotonic() - started))
+        print(report(sandbox, before, started))
     return status
 
 
