@@ -228,13 +228,17 @@ def assert_refused(prune: Prune, *words: str, **options: Any) -> Run:
     return run
 
 
+def assert_all_pruned(run: Run) -> None:
+    assert (run.status, run.output.count("ERROR")) == (0, 0)
+    assert run.sandbox.world.listed("to be pruned") == []
+    assert all(recorded(run).values())
+
+
 def assert_next_run_finishes(prune: Prune, *args: str) -> Run:
     """Once nothing goes wrong any more, a run deletes and records what is left, what earlier runs deleted included."""
     prune.faults = Faults()
     run = prune(*args)
-    assert run.status == 0
-    assert prune.world.listed("to be pruned") == []
-    assert all(recorded(run).values())
+    assert_all_pruned(run)
     assert_record_is_true(run)
     assert {image.id for image in prune.world.images.values() if not image.listed} <= recorded(run).keys()
     if "--delete-snapshots" in args:

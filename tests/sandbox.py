@@ -88,17 +88,11 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "--builds", type=int, default=60, metavar="N", help="builds around the bootimages (default: 60)"
     )
     parser.add_argument("--latency", type=float, default=0, metavar="SECONDS", help="of each call and each connection")
-    parser.add_argument(
-        "--calls-a-minute", type=int, metavar="N", help="ECS calls allowed a minute for each region and operation"
-    )
-    parser.add_argument(
-        "--region-down", action="append", default=[], metavar="REGION", help="a region that does not answer"
-    )
+    parser.add_argument("--calls-a-minute", type=int, metavar="N", help="of ECS, for each region and operation")
+    parser.add_argument("--region-down", action="append", default=[], metavar="REGION", help="one that never answers")
     parser.add_argument("--outage", choices=OUTAGES, help=f"what goes wrong; with a deletion, it does in {REGION}")
     parser.add_argument("--speed", type=float, default=1, metavar="N", help="how many times faster the clock runs")
-    parser.add_argument(
-        "--history", action="store_true", help="the real history of rhcos.json of 4.10 and 4.11, with 60 builds each"
-    )
+    parser.add_argument("--history", action="store_true", help="the real history of 4.10 and 4.11, and 60 builds each")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="the command and its arguments")
     args = parser.parse_args(argv)
     if not args.command:

@@ -279,11 +279,8 @@ class Case:
 
     def deleted(self) -> list[EcsImage]:
         """The images that a run deleted, in this case or earlier."""
-        return [
-            image
-            for image in self.world.images.values()
-            if image.deleted_at is not None and image.id not in self.deleted_by_person
-        ]
+        deleted = [image for image in self.world.images.values() if image.deleted_at is not None]
+        return [image for image in deleted if image.id not in self.deleted_by_person]
 
     def sweepable(self, snapshot: EcsSnapshot) -> bool:
         """Whether a run with --delete-snapshots has to delete it once its image is gone."""
@@ -430,12 +427,14 @@ class Case:
 
     def check(self, sandbox: Sandbox) -> None:
         """What holds after each run, however it ended."""
+        logs = "".join(path.read_text() for path in self.folder.glob("*.log"))
         for image in self.deleted():
             if not self.was_pinned_too_late(image, sandbox):
                 assert not self.must_stay(image), f"{image} was deleted"
                 assert image.tags.get("bootimage") == "false", f"{image} was deleted without its tag"
             assert not image.public, f"{image} was deleted while it was public"
-            self.check_snapshots(image)
+            for snapshot in self.world.snapshots_of(image):
+                assert not (image.deleted_at and snapshot.listed) or snapshot.id in logs, f"no log names {snapshot}"
         for image in self.world.images.values():
             if self.must_stay(image) and image.id not in self.bootimage_ids:
                 stays = image.tags.get("bootimage") != "false" and image.public == image.was_public
@@ -461,12 +460,6 @@ class Case:
         if last_look < pinned and last_change - last_look < LOOK_SECONDS + DELAY * sandbox.clock_speed:
             self.pinned_too_late.add(image.id)
         return image.id in self.pinned_too_late
-
-    def check_snapshots(self, image: EcsImage) -> None:
-        for snapshot in self.world.snapshots_of(image):
-            if image.deleted_at and snapshot.listed:
-                text = "".join(path.read_text() for path in self.folder.glob("*.log"))
-                assert snapshot.id in text, f"no log names {snapshot}"
 
     def check_tags_of_person(self) -> None:
         resources: list[EcsImage | EcsSnapshot] = [*self.world.images.values(), *self.world.snapshots.values()]

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from faults import LOST, REQUEST_ID, Answer, Fault, Faults
-from harness import BOOTIMAGE, OLD_BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, Run, recorded
+from harness import BOOTIMAGE, OLD_BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, assert_all_pruned, recorded
 from services import GitHubService, StoreService, as_described
 from world import GITHUB_TOKEN, KEY_ID, OLD_STORE_HOST, STATUSES, EcsImage, World, history_world, image_id
 
@@ -83,12 +83,6 @@ def test_of_the_real_history_all_is_kept_that_it_names_and_the_other_release_is_
     seen = {i.id: main.parse_resource(as_described(i, KEY_ID)) for i in world.listed() if i.id in to_look_at}
     deleted = {id for id in seen if not main.reason_to_keep(main.Image("", id), seen[id], release)}
     assert deleted == {i.id for i in world.listed("to be pruned") if i.build[:4] == name.replace(".", "") + "."}
-
-
-def assert_all_pruned(run: Run) -> None:
-    assert (run.status, run.output.count("ERROR")) == (0, 0)
-    assert run.sandbox.world.listed("to be pruned") == []
-    assert all(recorded(run).values())
 
 
 STEPS = ["/commits", "/rhcos.json", "DescribeImages", "/builds.json", "/meta.json", "TagResources", "DeleteImage"]
