@@ -19,7 +19,7 @@ for each in (signal.SIGINT, signal.SIGHUP):
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--seeds", default="31-60", metavar="FIRST-LAST", help="the random worlds of test_random_runs.py")
+    parser.addoption("--seeds", default="61-90", metavar="FIRST-LAST", help="the random worlds of test_random_runs.py")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
