@@ -173,6 +173,7 @@ NOT_LISTED = "not listed, and no image in this region shows that listings are co
 Record = dict[str, list[dict[str, Any]]]
 Outcomes = dict[Any, Any]  # the outcome of each item; an OutsideError if it failed
 Errors = dict[Any, "OutsideError"]  # of items that may succeed later
+Work = Callable[[list[Any], Outcomes], Errors]  # of one batch; see work_off
 Value = TypeVar("Value")
 
 log = logging.getLogger("rhcos-aliyun-pruner")
@@ -349,13 +350,7 @@ class Patience:
             time.sleep(min(self.longest_pause, 0.25 * 2**self.lost_rounds) * random.uniform(0.5, 1))
 
 
-def work_off(
-    items: Iterable[Any],
-    outcomes: Outcomes,
-    work: Callable[[list[Any], Outcomes], Errors],
-    size: int,
-    patience: Patience,
-) -> None:
+def work_off(items: Iterable[Any], outcomes: Outcomes, work: Work, size: int, patience: Patience) -> None:
     """Work in batches until each item has an outcome, which is an error if the item failed.
 
     `work` adds outcomes, and returns the errors of items that may succeed later. If it raises an error, that was of a
@@ -387,13 +382,7 @@ def work_off(
             patience.wait(answered, seen, time.monotonic() - started)
 
 
-def work_off_or_fail(
-    items: Collection[Any],
-    outcomes: Outcomes,
-    work: Callable[[list[Any], Outcomes], Errors],
-    size: int,
-    patience: Patience,
-) -> None:
+def work_off_or_fail(items: Collection[Any], outcomes: Outcomes, work: Work, size: int, patience: Patience) -> None:
     """Work off the items; if there is no hope for the rest, they fail with the last error."""
     try:
         work_off(items, outcomes, work, size, patience)
@@ -468,9 +457,9 @@ def read_pages(fetch: Callable[[int], dict[str, Value]], size: int) -> dict[str,
     listed: dict[str, Value] = {}
     for number in itertools.count(1):
         page = fetch(number)
-        has_news = not page.keys() <= listed.keys()
+        is_last = len(page) < size or page.keys() <= listed.keys()
         listed.update(page)
-        if not has_news or len(page) < size:
+        if is_last:
             break
     return listed
 
@@ -1080,7 +1069,6 @@ class Region:
         self.mark_error: OutsideError | None = None
         self.mark_limit = TAG_LIMIT  # snapshots in the next call
         self.begun: set[Image] = set()  # images that this run has tried to delete
-        self.behind: dict[Snapshot, None] = {}  # snapshots of deleted images
 
     def find_witness(self) -> None:
         """Make one of the bootimages the witness; raises OutsideError if none is listed as the account's own."""
@@ -1121,7 +1109,7 @@ class Region:
         if self.args.delete_snapshots:
             self.sweep_snapshots()
 
-    def step(self, items: Sequence[Image], work: Callable[[list[Any], Outcomes], Errors]) -> None:
+    def step(self, items: Sequence[Image], work: Work) -> None:
         """Work off images or snapshots; if there is no hope for the rest, they fail.
 
         They come in random order: if the first ones can never be changed, that must not end every run.
@@ -1260,15 +1248,16 @@ class Region:
     def sweep_snapshots(self) -> None:
         """Delete the snapshots behind the images that this run deleted, and those that any run has marked."""
         deleted = self.deleted_images().values()
-        self.behind = dict.fromkeys(Snapshot(self.name, id) for seen in deleted for id in seen.snapshots)
+        behind = dict.fromkeys(Snapshot(self.name, id) for seen in deleted for id in seen.snapshots)
         try:
             # An empty list is believed only if there is permission to look.
             insist(partial(self.look_at_snapshots, []), self.ecs.patience)
             marked = self.ecs.marked_snapshots(self.release.name)
         except OutsideError as error:
-            self.outcomes.update(dict.fromkeys(self.behind or [Snapshot(self.name, "of earlier runs")], error))
+            self.outcomes.update(dict.fromkeys(behind or [Snapshot(self.name, "of earlier runs")], error))
         else:
-            self.step(list(self.behind | dict.fromkeys(Snapshot(self.name, id) for id in marked)), self.sweep_batch)
+            to_sweep = behind | dict.fromkeys(Snapshot(self.name, id) for id in marked)
+            self.step(list(to_sweep), partial(self.sweep_batch, behind))
 
     def look_at_snapshots(self, snapshots: Iterable[Snapshot]) -> Look:
         """Look at up to 99 snapshots, and at the one behind the witness. An answer without that one is no answer."""
@@ -1280,8 +1269,8 @@ class Region:
             raise LostError(f"{reason}: {self.check_policy('DescribeSnapshots')}")
         return look
 
-    def sweep_batch(self, batch: list[Snapshot], outcomes: Outcomes) -> Errors:
-        """Look at up to 99 snapshots, and delete those that nobody pinned, and that are marked or this run's."""
+    def sweep_batch(self, behind: Collection[Snapshot], batch: list[Snapshot], outcomes: Outcomes) -> Errors:
+        """Look at up to 99 snapshots, and delete what nobody pinned and is marked, or `behind` images of this run."""
         look = self.look_at_snapshots(batch)
         to_delete = []
         for snapshot in batch:
@@ -1289,7 +1278,7 @@ class Region:
                 outcomes[snapshot] = Outcome(Result.GONE)
             elif look.seen[snapshot.id].pinned:
                 outcomes[snapshot] = Outcome(Result.KEPT, PINNED)
-            elif look.seen[snapshot.id].mark != self.release.name and snapshot not in self.behind:
+            elif look.seen[snapshot.id].mark != self.release.name and snapshot not in behind:
                 outcomes[snapshot] = Outcome(Result.KEPT, "no longer marked")
             elif self.args.dry_run:
                 outcomes[snapshot] = Outcome(Result.TO_DELETE)
@@ -1587,8 +1576,7 @@ def summarize(
     results: dict[Image, Outcome], release: Release, record: Record, args: argparse.Namespace
 ) -> Iterator[str]:
     """What the run did, or would do, line by line: bootimages, builds, a table of the regions, totals."""
-    named = {image: outcome.seen for image, outcome in results.items() if outcome.reason == BOOTIMAGE}
-    kept = [image for image, seen in named.items() if seen and seen.own]
+    kept = [image for image, (_, reason, seen) in results.items() if reason == BOOTIMAGE and seen and seen.own]
     regions = Counter(build for build, _ in {(image.build, image.region) for image in kept})
     for build in sorted(release.bootimages & regions.keys()):
         yield f"bootimage {build}: {regions[build]} regions"
@@ -1729,6 +1717,17 @@ def show_status(status: str) -> None:
             handler.show(status)
 
 
+def show_progress(work: Future[int]) -> None:
+    """Show the progress until the work is done."""
+    logged = time.monotonic()
+    while wait([work], timeout=STATUS_SECONDS).not_done:
+        show_status(str(progress))
+        if time.monotonic() - logged >= PROGRESS_SECONDS:
+            logged = time.monotonic()
+            image_log.info("%s", progress)
+    show_status("")
+
+
 def log_end(status: int, log: logging.Logger = log) -> None:
     log.info("ended with status %d after %s", status, timedelta(seconds=round(time.monotonic() - progress.run_started)))
 
@@ -1837,17 +1836,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     display.join()
     log_end(work.result())
     return work.result()
-
-
-def show_progress(work: Future[int]) -> None:
-    """Show the progress until the work is done."""
-    logged = time.monotonic()
-    while wait([work], timeout=STATUS_SECONDS).not_done:
-        show_status(str(progress))
-        if time.monotonic() - logged >= PROGRESS_SECONDS:
-            logged = time.monotonic()
-            image_log.info("%s", progress)
-    show_status("")
 
 
 if __name__ == "__main__":

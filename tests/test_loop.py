@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 import main
-from main import DeniedError, Errors, LostError, Outcomes, OutsideError, Patience, ThrottledError
+from main import DeniedError, Errors, LostError, Outcomes, OutsideError, Patience, ThrottledError, Work
 
 LOST, DENIED, THROTTLED = LostError("lost"), DeniedError("denied", "Forbidden.RAM"), ThrottledError("wait", "", 17.0)
-Work = Callable[[list[Any], Outcomes], Errors]
 
 
 @pytest.fixture(autouse=True)

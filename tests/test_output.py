@@ -11,7 +11,7 @@ import time
 import pytest
 from faults import Fault, ecs_error
 from harness import BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, in_shell
-from world import GITHUB_TOKEN, KEY_ID, SECRET, EcsImage, World, image_id, meta_path
+from world import GITHUB_TOKEN, KEY_ID, OTHER_KEY_ID, SECRET, EcsImage, World, image_id, meta_path
 
 import main
 
@@ -69,8 +69,9 @@ def test_figures_of_the_summary_add_up(world: World, prune: Prune) -> None:
     world.add_build("410.84.202206070000-0", REGIONS, "pinned", tags={"bootimage": "true"})
     for image in world.add_build("410.84.202206090000-0", REGIONS):
         del world.images[image.id]
-    world.add_image(EcsImage("m-arm", REGIONS[0], BOOTIMAGE, "bootimage"))
-    world.metas[meta_path(BOOTIMAGE)]["aliyun"].append({"name": REGIONS[0], "id": "m-arm"})
+    for id, owner in {"m-arm": KEY_ID, "m-foreign": OTHER_KEY_ID}.items():  # Only the own one is kept.
+        world.add_image(EcsImage(id, REGIONS[0], BOOTIMAGE, "bootimage", owner=owner, public=True))
+        world.metas[meta_path(BOOTIMAGE)]["aliyun"].append({"name": REGIONS[0], "id": id})
     prune.faults.failing = [Fault("DeleteImage", ecs_error(403, "OperationDenied"), id=FAILING)]
     run = prune()
     assert run.status == 1

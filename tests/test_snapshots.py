@@ -38,9 +38,9 @@ def test_snapshot_is_marked_and_named_in_the_log_before_its_image_is_deleted(wor
 def test_snapshot_is_deleted_only_if_it_is_seen_to_be_marked_or_behind_an_image_of_this_run(region: Any) -> None:
     seen = {f"s-{mark}": SEEN._replace(mark=mark) for mark in ("4.10", "4.11", "", "behind")}
     region.ecs = SimpleNamespace(look_at_snapshots=lambda _: main.Look(seen, main.read_clocks()))
-    region.release, region.behind = RELEASE, {main.Snapshot(REGION, "s-behind"): None}
+    region.release = RELEASE
     outcomes: main.Outcomes = {}
-    region.sweep_batch([main.Snapshot(REGION, id) for id in seen], outcomes)
+    region.sweep_batch([main.Snapshot(REGION, "s-behind")], [main.Snapshot(REGION, id) for id in seen], outcomes)
     deleted = [snapshot.id for snapshot, outcome in outcomes.items() if outcome.result is main.Result.TO_DELETE]
     assert deleted == ["s-4.10", "s-behind"]
     unfiltered: Any = SimpleNamespace(list_all=lambda *_, **__: seen)
