@@ -1832,8 +1832,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             signal.signal(signum, end_at_once)
     work = ThreadPoolExecutor(1).submit(attempt, args)
     display = threading.Thread(target=show_progress, args=[work], daemon=True)
-    display.start()
-    display.join()
+    with contextlib.suppress(RuntimeError):  # no more threads: go on without it
+        display.start()
+        display.join()
     log_end(work.result())
     return work.result()
 
