@@ -17,10 +17,10 @@ The record lists what each build uploaded; `deleted: false` is tried again by th
 
     {"410.84.202112050307-0": [{"region": "us-east-1", "image": "m-2278ffe99a3b6169ae74", "deleted": true}]}
 
-Everything that is asked of a service is asked in `work_off`: look, act, and look again until each item has an outcome.
-Nothing else repeats a call. Only `reason_to_keep` decides whether an image may be deleted. What a service does not show
-is not therefore gone: an image counts as gone only if the same answer shows the region's witness, an image of the
-account that no run deletes.
+Documents, images and snapshots are worked off by one loop, `work_off`: look, act, and look again until each of them has
+an answer or has failed. A round of it is a value, `Round`; how long it waits, and when there is no hope, is `Patience`.
+Only `reason_to_keep` decides whether an image may be deleted. What a service does not show is not therefore gone: an
+image counts as gone only if the same answer shows the region's witness, an image of the account that no run deletes.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ import io
 import itertools
 import json
 import logging
+import logging.handlers
 import random
 import re
 import shutil
@@ -55,14 +56,14 @@ import threading
 import time
 import uuid
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from enum import Enum
 from functools import partial
+from queue import SimpleQueue
 from types import FrameType
-from typing import IO, Any, NamedTuple, TypeVar, cast
+from typing import IO, Any, Generic, NamedTuple, TypeVar, cast
 from urllib.parse import unquote
 
 try:
@@ -107,11 +108,12 @@ CLOSED_REGIONS = {"ap-south-1": "2024-07-15", "ap-southeast-2": "2024-09-30"}
 # A build may become a bootimage weeks later: over 66 bumps (4.10 to 4.18) the lag was 1 day (median), 16 days (most).
 YOUNG = timedelta(days=30)
 
-WEB_WORKERS = 16
-REGION_WORKERS = 4  # in each region
+WEB_THREADS = 16
+REGION_THREADS = 4  # in each region
 MOST_REGIONS = 40  # more than Alibaba Cloud has
 
 DESCRIBE_LIMIT = 100  # DescribeImages and DescribeSnapshots: the most IDs, and the largest page
+LOOK_LIMIT = DESCRIBE_LIMIT - 1  # and the witness
 TAG_LIMIT = 50  # TagResources: the most IDs
 # Without Status, DescribeImages leaves out every image that is not Available.
 EVERY_STATUS = "Creating,Waiting,Available,UnAvailable,CreateFailed,Deprecated"
@@ -124,13 +126,15 @@ WEB_TIMEOUT = 20  # seconds without a byte
 ECS_TIMEOUT = 40  # seconds; the SDK's own table grants DescribeImages 38 and DeleteImage 36
 
 # There is no hope after so much without an answer; see Patience.
-LOST_ROUNDS = 8
-THROTTLED_ROUNDS = 15  # of ECS, one a minute
-UNANSWERED_SECONDS = 300
+LOST_ROUNDS = 3
+MOST_LOST = 60.0  # seconds
+MOST_THROTTLED = 900.0  # seconds; the service says when the next call is allowed
+MOST_HUNG = 300.0  # seconds
+MOST_DENIED = 6  # rounds
 MOST_FAILURES = 6  # of one item
 LONGEST_PAUSE = 5.0  # seconds
-CONFIRM_ROUNDS = 17  # A deleted image can stay in the listing for minutes: with these pauses at least five of them.
-LONGEST_CONFIRM_PAUSE = 60.0  # seconds
+CONFIRM_PAUSE = 10.0  # seconds
+MOST_LISTED = 300.0  # seconds; a deleted image can stay in the listing for minutes
 
 PROGRESS_SECONDS = 30
 STATUS_SECONDS = 0.5  # between two updates of the status line on a terminal
@@ -140,7 +144,12 @@ LOCK_SECONDS = 2
 
 SECRETS = ("ALIYUN_ACCESS_KEY_ID", "ALIYUN_ACCESS_KEY_SECRET", "GITHUB_TOKEN")
 SHORTEST_SECRET = 8  # characters
-SHORTEST_REDACTED = 4  # characters; a shorter part of a password cannot be redacted without garbling the log
+SHORTEST_REDACTED = 4  # characters; a shorter password cannot be redacted without garbling the log
+PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
+# urllib3 would take what follows an unencoded @, # or / in a password as the host, and ask the DNS for it.
+PROXY = re.compile(
+    r"(https?://([^\s@/?#:]+(:[^\s@/?#:]*)?@)?)?([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?"
+)
 
 # Error codes of https://api.alibabacloud.com/document/Ecs/2014-05-26/errorCode
 CREDENTIALS_REFUSED = re.compile(
@@ -152,7 +161,17 @@ PERMISSION_LACKING = re.compile(r"Forbidden\.RAM|Forbidden\.NotSupportRAM|NoPerm
 # These pass, with whatever status (aliyun/terraform-provider-alicloud#3437, aliyun/alibaba-cloud-sdk-go#39).
 PASSING = re.compile(r"SignatureNonceUsed|OperationConflict|SystemBusy|ServiceUnavailable.*|InternalError")
 
-CERTIFICATE = "certificate"  # This program's own code for one that cannot be verified
+ABSENT = ("403", "404")  # what the store answers for what it does not have
+
+# What requests says where it does not help to try again, and what to do
+REMEDIES = {
+    "certificate has expired|not yet valid": "check this machine's clock; if it is right, the service is to blame",
+    "VERIFY_FAILED.*mismatch": "another server answers for this host: check HTTPS_PROXY and the DNS",
+    "VERIFY_FAILED": "it was verified with {ca}: set REQUESTS_CA_BUNDLE, or ALIBABA_CLOUD_CA_BUNDLE for Alibaba Cloud, "
+    "to a file with the right CA",
+    r"TLS CA certificate|\[X509": "check {ca}, and the variables REQUESTS_CA_BUNDLE and ALIBABA_CLOUD_CA_BUNDLE",
+    "Tunnel connection failed: 4": "the proxy refuses that: check HTTPS_PROXY, and what the proxy allows",
+}
 
 # Foreign data becomes part of URLs, of host names and of comma-separated lists: only safe characters are accepted.
 BUILD_ID = re.compile(r"[0-9]+\.[0-9]+\.([0-9]{12})-[0-9]+")
@@ -160,7 +179,15 @@ REGION = re.compile(r"[a-z]{2,}(-[a-z0-9]+)+")
 IMAGE_ID = re.compile(r"[A-Za-z0-9_-]+")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 URL_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-DIRECTORY = re.compile(r"/art/storage/([A-Za-z0-9._/-]+)/([^/]+)/([^/]+)/[^/]+$")
+# In rhcos.json, the location of an artifact: DIRECTORY/BUILD/ARCHITECTURE/FILE
+ARTIFACT = re.compile(r'/art/storage/([A-Za-z0-9._/-]+)/([^/"]+)/([^/"]+)/[^/"]+"')
+
+CHECK_ACCOUNT = "check that ALIYUN_ACCESS_KEY_ID is of the account of the RHCOS images, and may call ecs:DescribeImages"
+
+# Snapshots that are left
+LEFT_MARKED = "snapshots marked, still billed (a run with --delete-snapshots deletes them)"
+LEFT_STAYING = "snapshots marked, but behind images that stay"
+LEFT_UNMARKED = "snapshots left without a mark, still billed (the log names them)"
 
 # Reasons to keep an image, or not to look for images of a build
 BOOTIMAGE = "bootimage"
@@ -168,12 +195,13 @@ NO_DATE = "no date in the build ID"
 OTHER_RELEASE = "build of another release"
 TOO_YOUNG = f"build younger than {YOUNG.days} days"
 PINNED = "pinned by its tag bootimage=true"
+NO_FRESH_ANSWER = f"no answer was younger than {LOOK_SECONDS} seconds"
 NOT_LISTED = "not listed, and no image in this region shows that listings are complete"
 
 Record = dict[str, list[dict[str, Any]]]
-Outcomes = dict[Any, Any]  # the outcome of each item; an OutsideError if it failed
-Errors = dict[Any, "OutsideError"]  # of items that may succeed later
-Work = Callable[[list[Any], Outcomes], Errors]  # of one batch; see work_off
+Uploads = dict[str, list["Image"]]  # the images that each build uploaded
+Item = TypeVar("Item", bound=Hashable)
+Answer = TypeVar("Answer")
 Value = TypeVar("Value")
 
 log = logging.getLogger("rhcos-aliyun-pruner")
@@ -192,12 +220,8 @@ class Image:
         return f"{self.region} {self.id}" + (f" ({self.build})" if self.build else "")
 
 
-class Snapshot(Image):
-    """A snapshot behind an image."""
-
-
 class Seen(NamedTuple):
-    """An image or snapshot as the cloud shows it."""
+    """An image as the cloud shows it."""
 
     own: bool
     public: bool
@@ -205,14 +229,21 @@ class Seen(NamedTuple):
     pinned: bool
     tag: str  # the value of its tag `bootimage`, or an empty string
     name: str
-    snapshots: tuple[str, ...]  # behind an image
-    mark: str = ""  # on a snapshot: the release whose run marked it
+    snapshots: tuple[str, ...]  # IDs
 
 
-class Look(NamedTuple):
+class SeenSnapshot(NamedTuple):
+    """A snapshot as the cloud shows it."""
+
+    reason_to_keep: str  # or an empty string
+    mark: str  # the release whose run marked it, or an empty string
+
+
+@dataclass(frozen=True)
+class Look(Generic[Answer]):
     """An answer about images or snapshots: those that are there, by ID, and when it was asked for."""
 
-    seen: dict[str, Seen]
+    seen: dict[str, Answer]
     at: tuple[float, float]
 
     def is_fresh(self) -> bool:
@@ -237,6 +268,7 @@ class Release(NamedTuple):
 
 
 class Result(Enum):
+    TO_TAG = "to tag"
     TO_DELETE = "to delete"
     DELETED = "deleted"
     GONE = "already gone"
@@ -244,62 +276,98 @@ class Result(Enum):
     FAILED = "failed"
 
 
+GONE = (Result.DELETED, Result.GONE)
+
+
 class Outcome(NamedTuple):
-    """The result for an image or snapshot, with the reason if there is one, and how the cloud showed the image."""
+    """The result for an image, with the reason if there is one, and how the cloud showed it."""
 
     result: Result
     reason: str = ""
     seen: Seen | None = None
 
 
-class Refusal(Exception):
-    """The run ends before it changes anything; the message says why and what to do."""
+class SnapshotOutcome(NamedTuple):
+    """The result for a snapshot, with the reason if there is one."""
+
+    result: Result
+    reason: str = ""
 
 
 class OutsideError(Exception):
-    """A service refused a call, or sent an unexpected answer. `code` is its error code or HTTP status, if any."""
+    """A service refused a call, or sent an unexpected answer. `code` is its error code or HTTP status, if any.
 
-    def __init__(self, message: str, code: str = "", seconds: float = 0.0) -> None:
-        super().__init__(message)
+    The message says what happened and what to do.
+    """
+
+    remedy = ""
+
+    def __init__(self, message: str, code: str = "", seconds: float = 0.0, remedy: str = "") -> None:
+        remedy = remedy or self.remedy
+        super().__init__(f"{message}: {remedy}" if remedy else message)
         self.code = code
         self.seconds = seconds
+
+
+class Refusal(OutsideError):
+    """The run ends before it changes anything."""
 
 
 class DeniedError(OutsideError):
     """The credentials were refused, or they lack the permission for this, or a certificate cannot be verified."""
 
 
-class AllDeniedError(DeniedError):
-    """Several calls at the same time were all denied: there is no hope for the rest."""
+class PassingError(OutsideError):
+    """The call may succeed later."""
+
+    remedy = "try again later"
 
 
-class LostError(OutsideError):
+class LostError(PassingError):
     """After `seconds` there was no usable answer: the call may or may not have been carried out."""
 
 
-class ThrottledError(OutsideError):
+class ThrottledError(PassingError):
     """Too many calls; the next one is allowed in `seconds`."""
+
+
+@dataclass(frozen=True)
+class Round(Generic[Item, Answer]):
+    """What came of a round of calls, or of a whole loop of them. What was not tried is in none of these."""
+
+    answers: dict[Item, Answer] = field(default_factory=dict)
+    failed: dict[Item, OutsideError] = field(default_factory=dict)  # for good
+    again: dict[Item, OutsideError] = field(default_factory=dict)  # may succeed later
+    hopeless: OutsideError | None = None  # why no other item has a chance for now
+
+
+Work = Callable[[list[Item]], Round[Item, Answer]]  # of one batch; see work_off
 
 
 # The loop
 
 
 class Progress:
-    """How far the current phase has come, and until when regions are throttled."""
+    """How far the current phase has come, what was deleted, and until when regions are throttled."""
 
     def __init__(self) -> None:
         self.run_started = time.monotonic()
         self.throttled: dict[str, float] = {}  # by region, in seconds since the epoch
+        self.counting = threading.Lock()
+        self.deleted = 0  # images
         self.begin("starting", 0)
 
-    def begin(self, what: str, total: int, *outcomes: Outcomes) -> None:
-        """Begin a phase that adds the outcomes of so many items to these dicts."""
-        self.what, self.total, self.outcomes = what, total, outcomes
+    def begin(self, what: str, total: int) -> None:
+        self.what, self.total, self.done = what, total, 0
+
+    def count(self, done: int = 1, deleted: int = 0) -> None:
+        """So many more are done: documents, regions, or images, some of which were deleted."""
+        with self.counting:
+            self.done += done
+            self.deleted += deleted
 
     def __str__(self) -> str:
-        values = [value for outcomes in self.outcomes for value in list(outcomes.values())]
-        failed = sum(isinstance(value, OutsideError) for value in values)
-        line = f"{self.what} {len(values):,}/{max(self.total, len(values)):,}, failed {failed:,}"
+        line = f"{self.what} {self.done:,}/{self.total:,}, images deleted {self.deleted:,}"
         waiting = [until for until in list(self.throttled.values()) if until > time.time()]
         if waiting:
             until = datetime.fromtimestamp(max(waiting)).strftime("%H:%M:%S")
@@ -314,147 +382,170 @@ progress = Progress()
 class Patience:
     """Waits between the rounds of a loop, and knows when there is no hope.
 
-    Only an answer is progress, and with progress only throttling makes it wait. A refusal is tried again at once.
-    All loops over a region share one, so that an outage is not waited for again in each.
+    With an answer there is hope again, and only throttling makes it wait. All loops over a region share one, so that an
+    outage is not waited for again in each: while it lasts, each has one round.
     """
 
     region: str = ""
-    rounds: int = LOST_ROUNDS
-    longest_pause: float = LONGEST_PAUSE
-    silence: str = f"no answer was younger than {LOOK_SECONDS} seconds"  # of a round without answers and errors
-    lost_rounds: int = 0  # in a row, without progress
-    throttled_rounds: int = 0
-    unanswered: float = 0.0  # seconds of waiting for answers that did not come
+    most_throttled: float = MOST_THROTTLED
+    started: float = field(default_factory=lambda: time.monotonic())
+    lost_rounds: int = 0  # in a row
+    lost_since: float = 0.0
+    throttled_since: float | None = None
+    hung: float = 0.0  # seconds of waiting for answers that did not come
 
-    def wait(self, answered: bool, errors: Sequence[OutsideError], seconds: float) -> None:
-        """Wait for as long as the errors of a round of so many seconds ask for; raises the last one if all is lost."""
-        errors = errors or [LostError(self.silence)]
-        lost = [error.seconds for error in errors if isinstance(error, LostError)]
-        waited = min(sum(lost), seconds)  # Calls may have waited side by side.
-        self.unanswered += waited
+    def wait(self, answered: bool, errors: Collection[OutsideError], seconds: float) -> bool:
+        """Wait for as long as the errors of a round of so many seconds ask for; False if there is no hope any more."""
+        now = time.monotonic()
+        hung = min(sum(error.seconds for error in errors if isinstance(error, LostError)), seconds)
         throttled = max((error.seconds for error in errors if isinstance(error, ThrottledError)), default=0.0)
-        if answered:
-            self.lost_rounds = self.throttled_rounds = 0
-        elif throttled:
-            self.throttled_rounds += 1
-        else:
+        self.hung += hung
+        if answered or throttled:
+            self.lost_rounds = 0
+            self.throttled_since = None if answered else self.throttled_since or now - seconds
+        elif not all(isinstance(error, DeniedError) for error in errors):
+            self.lost_since = self.lost_since if self.lost_rounds else now - seconds
             self.lost_rounds += 1
-        spent = self.throttled_rounds >= THROTTLED_ROUNDS if throttled else self.lost_rounds >= self.rounds
-        if spent or (waited >= 1 and self.unanswered >= UNANSWERED_SECONDS):
-            raise errors[-1]
+        is_lost = self.lost_rounds >= LOST_ROUNDS and now - self.lost_since >= MOST_LOST
+        is_throttled = self.throttled_since is not None and now - self.throttled_since >= self.most_throttled
+        if is_lost or is_throttled or (hung >= 1 and self.hung >= max(MOST_HUNG, (now - self.started) / 2)):
+            return False
         if throttled:
-            if self.region:
-                progress.throttled[self.region] = time.time() + throttled
+            progress.throttled[self.region] = time.time() + throttled
             time.sleep(throttled)
-        elif lost and not answered:
-            time.sleep(min(self.longest_pause, 0.25 * 2**self.lost_rounds) * random.uniform(0.5, 1))
+        elif not answered:
+            time.sleep(min(LONGEST_PAUSE, 0.25 * 2**self.lost_rounds) * random.uniform(0.5, 1))
+        return True
 
 
-def work_off(items: Iterable[Any], outcomes: Outcomes, work: Work, size: int, patience: Patience) -> None:
-    """Work in batches until each item has an outcome, which is an error if the item failed.
+def work_off(items: Iterable[Item], work: Work[Item, Answer], size: int, patience: Patience) -> Round[Item, Answer]:
+    """Work in batches until each item has an answer or has failed. Raises nothing: what has no hope has failed, too.
 
-    `work` adds outcomes, and returns the errors of items that may succeed later. If it raises an error, that was of a
-    call for the whole batch, and nobody is to blame yet: the next batch is a quarter of it, and a batch with an answer
-    is followed by one of four times its size. Raises the last error if there is no hope for the rest.
+    If `work` raises an error, that was of a call for the whole batch, and nobody is to blame yet: the next batch is a
+    quarter of it, and a batch with an answer is followed by one of four times its size. An item whose call was lost or
+    denied goes to the end of the queue. If all of several calls were denied, the same items come first instead: the
+    next look shows whether somebody has pinned them. If they are denied again, there is no hope for the rest.
     """
-    queue = deque(items)
-    failures: Counter[Any] = Counter()
-    most = size
-    patience.lost_rounds = 0
+    queue, most, denials = deque(items), size, 0
+    total: Round[Item, Answer] = Round()
+    failures: Counter[Item] = Counter()
+    suspects: set[Item] = set()  # all that were tried in the last round, if they were denied
     while queue:
         batch = [queue.popleft() for _ in range(min(most, len(queue)))]
-        known, started = len(outcomes), time.monotonic()
+        started = time.monotonic()
         try:
-            errors = work(batch, outcomes)
-            seen, answered = list(errors.values()), len(outcomes) > known
-            most = min(4 * most, size) if answered else most
-        except AllDeniedError:
-            raise
-        except OutsideError as error:
-            errors, seen, answered = ({batch[0]: error} if len(batch) == 1 else {}), [error], False
+            round = work(batch)
+        except Exception as raised:
+            error = as_expected(raised)
+            round = Round(again={batch[0]: error} if len(batch) == 1 else {}, hopeless=error)
             most = most if isinstance(error, ThrottledError) else max(1, len(batch) // 4)
-        failures.update(item for item, error in errors.items() if not isinstance(error, ThrottledError))
-        outcomes.update((item, error) for item, error in errors.items() if failures[item] >= MOST_FAILURES)
-        left = [item for item in batch if item not in outcomes]
-        queue.extendleft(item for item in reversed(left) if item not in errors)
-        queue.extend(item for item in left if item in errors)
-        if queue or answered:
-            patience.wait(answered, seen, time.monotonic() - started)
+        answered = not round.hopeless and bool(round.answers or round.failed)
+        most = min(4 * most, size) if answered else most
+        errors = list(round.again.values()) or [round.hopeless or LostError(NO_FRESH_ANSWER)]
+        is_denied = not answered and all(isinstance(error, DeniedError) for error in errors)
+        denials = denials + 1 if is_denied else 0
+        failures.update(item for item, error in round.again.items() if not isinstance(error, ThrottledError))
+        total.answers.update(round.answers)
+        total.failed.update(round.failed)
+        total.failed.update({item: error for item, error in round.again.items() if failures[item] >= MOST_FAILURES})
+        left = [item for item in batch if item not in total.answers and item not in total.failed]
+        again, untried = [i for i in left if i in round.again], [i for i in left if i not in round.again]
+        before, suspects = suspects, set(again) if is_denied and len(again) > 1 else set()
+        queue.extendleft(reversed(again + untried if suspects else untried))
+        queue.extend([] if suspects else again)
+        is_final = isinstance(round.hopeless, Refusal) or denials >= MOST_DENIED or (suspects and suspects <= before)
+        if is_final or ((queue or answered) and not patience.wait(answered, errors, time.monotonic() - started)):
+            reason = round.hopeless or errors[-1]
+            total.failed.update(dict.fromkeys(queue, reason))
+            return replace(total, hopeless=reason)
+    return total
 
 
-def work_off_or_fail(items: Collection[Any], outcomes: Outcomes, work: Work, size: int, patience: Patience) -> None:
-    """Work off the items; if there is no hope for the rest, they fail with the last error."""
-    try:
-        work_off(items, outcomes, work, size, patience)
-    except OutsideError as error:
-        outcomes.update({item: error for item in items if item not in outcomes})
+def try_each(function: Callable[[Item], Answer | None], threads: int, items: Sequence[Item]) -> Round[Item, Answer]:
+    """Call function with items side by side, for `work_off`; an item for which it returns None has no answer yet.
 
-
-def try_each(function: Callable[[Any], Any], pool: ThreadPoolExecutor, items: list[Any], outcomes: Outcomes) -> Errors:
-    """Call function with items side by side, for `work_off`; an item for which it returns None gets no outcome.
-
-    Ends early when the others would meet the same: at a throttled or denied call, or if more were lost than answered.
-    Raises the error if none was answered, and all were throttled, or several denied.
+    Ends early when the others would meet the same: at a throttled call, or if more were lost or denied than answered.
+    If it returns early at a Refusal, other calls may still hang.
     """
-    errors: Errors = {}
-    known = len(outcomes)
+    done: Round[Item, Answer] = Round()
+    refusals: list[OutsideError] = []
     ended = threading.Event()
 
-    def attempt(item: Any) -> None:
+    def attempt(item: Item) -> None:
         if ended.is_set():
             return
         try:
-            outcome = function(item)
-        except (LostError, ThrottledError, DeniedError) as error:
-            errors[item] = error
-            if not isinstance(error, LostError) or len(errors) > len(outcomes) - known:
-                ended.set()
-            return
-        except OutsideError as error:
-            outcome = error
-        except Exception:
+            answer = function(item)
+            if answer is not None:
+                done.answers[item] = answer
+        except Refusal as error:
+            refusals.append(error)
+        except (PassingError, DeniedError) as error:
+            done.again[item] = error
+        except Exception as error:
+            done.failed[item] = as_expected(error)
+        throttled = isinstance(done.again.get(item), ThrottledError)
+        if refusals or throttled or len(done.again) > max(1, len(done.answers) + len(done.failed)):
             ended.set()
-            raise
-        if outcome is not None:
-            outcomes[item] = outcome
 
-    for future in as_completed([pool.submit(attempt, item) for item in items]):
-        future.result()
-    if len(outcomes) == known:
-        raise_if_alike(list(errors.values()))
-    return errors
-
-
-def raise_if_alike(errors: Sequence[OutsideError]) -> None:
-    """Raise the first error if all calls were throttled, or several were denied."""
-    if errors and all(isinstance(error, ThrottledError) for error in errors):
-        raise errors[0]
-    if len(errors) > 1 and all(isinstance(error, DeniedError) for error in errors):
-        raise AllDeniedError(str(errors[0]), errors[0].code)
+    for _ in call_each(attempt, threads, items):
+        if refusals:
+            return Round(hopeless=refusals[0])
+    errors = [] if done.answers or done.failed else list(done.again.values())
+    passing = [error for error in errors if isinstance(error, PassingError)]
+    # One denied call says nothing of other items.
+    return replace(done, hopeless=next(iter(passing or errors[1:]), None))
 
 
-def insist(call: Callable[[], Value], patience: Patience) -> Value:
+def call_each(function: Callable[[Value], Answer], threads: int, items: Collection[Value]) -> Iterator[Answer]:
+    """Call a function that raises nothing with each item in so many threads; yields what it returns as it comes.
+
+    If the machine has fewer threads left, those that started do it all, or this one. Not a ThreadPoolExecutor: that
+    can queue an item, fail to start a thread for it, and call the function all the same.
+    """
+    waiting = deque(items)
+    results: SimpleQueue[Answer] = SimpleQueue()
+
+    def work() -> None:
+        with contextlib.suppress(IndexError):
+            while True:
+                item = waiting.popleft()
+                results.put(function(item))
+
+    try:
+        for _ in range(min(threads, len(items))):
+            threading.Thread(target=work, daemon=True).start()
+    except RuntimeError:  # no more threads
+        work()
+    for _ in items:
+        yield results.get()
+
+
+def insist(call: Callable[[], Answer], patience: Patience) -> Answer:
     """Call until there is an answer. Raises the error of a refusal, or of lost answers when there is no hope."""
-
-    def work(_: object, outcomes: Outcomes) -> Errors:
+    while True:
+        started = time.monotonic()
         try:
-            outcomes[call] = call()
-        except (LostError, ThrottledError):
-            raise
-        except OutsideError as error:
-            outcomes[call] = error
-        return {}
-
-    outcomes: Outcomes = {}
-    work_off([call], outcomes, work, 1, patience)
-    if isinstance(outcomes[call], OutsideError):
-        raise outcomes[call]
-    return cast(Value, outcomes[call])
+            answer = call()
+        except PassingError as error:
+            if not patience.wait(False, [error], time.monotonic() - started):
+                raise
+        else:
+            patience.wait(True, [], 0.0)
+            return answer
 
 
-def read_pages(fetch: Callable[[int], dict[str, Value]], size: int) -> dict[str, Value]:
+def as_expected(error: Exception) -> OutsideError:
+    """The error itself, or one that says that no part of this program expects it."""
+    if isinstance(error, OutsideError):
+        return error
+    log.debug("unexpected", exc_info=error)
+    return OutsideError(f"unexpected {one_line(repr(error))}: please report it, with the log of a run with --debug")
+
+
+def read_pages(fetch: Callable[[int], dict[str, Answer]], size: int) -> dict[str, Answer]:
     """Read all pages of a listing, until one is not full or has no news: a listing can shift between two pages."""
-    listed: dict[str, Value] = {}
+    listed: dict[str, Answer] = {}
     for number in itertools.count(1):
         page = fetch(number)
         is_last = len(page) < size or page.keys() <= listed.keys()
@@ -464,24 +555,16 @@ def read_pages(fetch: Callable[[int], dict[str, Value]], size: int) -> dict[str,
     return listed
 
 
-def batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+def list_all(fetch: Callable[[int], Look[Answer]], patience: Patience) -> dict[str, Answer]:
+    """All images or snapshots of a listing, by ID; each page is asked for again until it comes."""
+    return read_pages(lambda page: insist(lambda: fetch(page), patience).seen, DESCRIBE_LIMIT)
+
+
+def batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
 # Foreign data
-
-
-def find_values(document: object, key: str) -> Iterator[Any]:
-    """Yield every value of this key, at any depth of a JSON document."""
-    pending = [document]
-    while pending:
-        node = pending.pop()
-        if isinstance(node, dict):
-            if key in node:
-                yield node[key]
-            pending.extend(node.values())
-        elif isinstance(node, list):
-            pending.extend(node)
 
 
 def as_list(value: object) -> list[Any]:
@@ -500,20 +583,36 @@ def parse_image(build: str, region: object, image: object) -> Image:
     return Image(region, image, build)
 
 
-def parse_resource(listed: Any) -> Seen:
-    """What DescribeImages or DescribeSnapshots says of one; raises KeyError if it says nothing of tags."""
-    tags = {str(tag["TagKey"]): str(tag["TagValue"]) for tag in listed["Tags"]["Tag"]}
+def parse_tags(listed: Any) -> dict[str, str]:
+    """The tags of an image or a snapshot. ECS holds keys unique without regard to case, so they are in lower case."""
+    return {str(tag["TagKey"]).casefold(): str(tag["TagValue"]) for tag in listed["Tags"]["Tag"]}
+
+
+def is_pinned(tags: dict[str, str]) -> bool:
+    return tags.get("bootimage", "").casefold() == "true"
+
+
+def parse_seen(listed: Any) -> Seen:
+    """What DescribeImages says of an image; raises KeyError if it says nothing of tags."""
+    tags = parse_tags(listed)
     disks = listed.get("DiskDeviceMappings", {}).get("DiskDeviceMapping", [])
     return Seen(
         own=listed.get("ImageOwnerAlias") == "self",
         public=bool(listed.get("IsPublic")),
         in_use=listed.get("Usage", "instance") == "instance",
-        pinned=any(key.casefold() == "bootimage" and value.casefold() == "true" for key, value in tags.items()),
+        pinned=is_pinned(tags),
         tag=tags.get("bootimage", ""),
         name=str(listed.get("ImageName", "")),
         snapshots=tuple(str(disk["SnapshotId"]) for disk in disks if disk.get("SnapshotId")),
-        mark=tags.get(MARK, ""),
     )
+
+
+def parse_seen_snapshot(listed: Any) -> SeenSnapshot:
+    """What DescribeSnapshots says of a snapshot. Old samples of its answer show no Tags where there are none."""
+    if "Tags" not in listed:
+        return SeenSnapshot("shown without tags", "")
+    tags = parse_tags(listed)
+    return SeenSnapshot(PINNED if is_pinned(tags) else "", tags.get(MARK, ""))
 
 
 def one_line(text: object, most: int = 300) -> str:
@@ -528,12 +627,14 @@ def excerpt(value: object) -> str:
 
 
 def redact(text: str) -> str:
-    """Redact credentials, which API errors and URLs contain, and all parts of the user and password of a proxy."""
+    """Redact credentials, which API errors and URLs contain, and those of a proxy."""
     secrets = {os.environ.get(name, "").strip(): name for name in SECRETS}
-    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
-        userinfo = re.sub(r"^\w+:/+", "", os.environ.get(name, "").rpartition("@")[0])
-        secrets.update(dict.fromkeys(re.split(r"[:/?#@\[\]]", f"{userinfo}:{unquote(userinfo)}"), name))
-        secrets[base64.b64encode(unquote(userinfo).encode(errors="replace")).decode()] = name
+    for name in PROXIES:
+        quoted = os.environ.get(name, "").rpartition("@")[0].rpartition("/")[2]
+        for userinfo in (quoted, unquote(quoted)):
+            # The user alone is no secret, unless there is no password.
+            secrets.update(dict.fromkeys((userinfo, userinfo.partition(":")[2]), name))
+            secrets[base64.b64encode(userinfo.encode(errors="replace")).decode()] = name
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, f"<{secrets[secret]}>") if len(secret) >= SHORTEST_REDACTED else text
     return re.sub(r"(Signature=|Signature%3D)[^&\s'\")]+", r"\1<redacted>", text)
@@ -542,12 +643,20 @@ def redact(text: str) -> str:
 def words_of(error: object) -> str:
     """Why a call failed: the innermost words of an error that requests or the SDK has wrapped into several others."""
     text = str(error)
-    if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError):
-        return f"{type(error).__name__}: check HTTPS_PROXY"  # Its words may contain the password of a proxy.
     cause = text.partition("(Caused by ")[2] or (text if text.startswith("(") else "")
     quoted = re.findall(r"\"([^\"]+)\"|'([^']+)'", cause)
-    words = one_line(re.sub(r"^.*(Pool|Connection)\(.*?\): |^<.*?>: ", "", "".join(quoted[-1]) if quoted else text))
-    return f"{words}; check HTTPS_PROXY" if "ProxyError" in text and "Tunnel" not in text else words
+    return one_line(re.sub(r"^.*(Pool|Connection)\(.*?\): |^<.*?>: ", "", "".join(quoted[-1]) if quoted else text))
+
+
+def explain_failure(what: str, error: object, ca: object, seconds: float) -> OutsideError:
+    """The error of a call that requests could not make, with what to do; `ca` is a file or folder, or True."""
+    text, words = str(error), f"{what}: {words_of(error)}"
+    for pattern, remedy in REMEDIES.items():
+        if re.search(pattern, text):
+            used = "the CA certificates of the package certifi" if ca is True else ca
+            return DeniedError(words, remedy=remedy.format(ca=used))
+    is_of_proxy = "ProxyError" in text and "Tunnel" not in text
+    return LostError(words, seconds=seconds, remedy="check HTTPS_PROXY" if is_of_proxy else "")
 
 
 # The services
@@ -564,15 +673,17 @@ class Environment(NamedTuple):
 
 
 def read_environment() -> Environment:
-    """Read and check the environment variables; no message contains a value."""
+    """Read and check the environment variables; no message contains a value but that of a CA variable."""
     missing = [name for name in SECRETS[:2] if not os.environ.get(name, "").strip()]
     if missing:
         raise Refusal(f"{' and '.join(missing)} not set, or empty: set the environment variables of the access key")
-    for name in ("HTTPS_PROXY", "https_proxy"):
-        if not re.fullmatch(r"[!-~]*", os.environ.get(name, "")):
-            raise Refusal(f"the environment variable {name} contains a blank or an unusual character: correct it")
-    ca = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True  # "" would switch it off.
+    used = [name for name in PROXIES if os.environ.get(name)]
+    for name in [name for name in used if name.lower() == "https_proxy"] or used:  # ALL_PROXY in place of it
+        if not PROXY.fullmatch(os.environ[name]):
+            words = f"the environment variable {name} is not of the form http://user:password@host:port"
+            raise Refusal(f"{words}: correct it; write @ : / # ? in user and password as %40 %3A %2F %23 %3F")
     key_id, secret, token = map(read_secret, SECRETS)
+    ca = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True  # "" would switch it off.
     return Environment(key_id, secret, token, ca, os.environ.get("ALIBABA_CLOUD_CA_BUNDLE") or ca)
 
 
@@ -595,22 +706,16 @@ def new_session(ca: str | bool, connections: int) -> requests.Session:
     return session
 
 
-def certificate_hint(error: object, ca: str | bool) -> str:
-    """What to do if a certificate could not be verified; empty if that is not the error."""
-    if "CERTIFICATE_VERIFY_FAILED" not in str(error):
-        return ""
-    used = "the CA certificates of the package certifi" if ca is True else ca
-    remedy = "set REQUESTS_CA_BUNDLE, or ALIBABA_CLOUD_CA_BUNDLE for Alibaba Cloud, to a file with the right CA"
-    return f"; it was verified with {used}: {remedy}"
-
-
 class Web:
     """GitHub and the RHCOS store over kept-alive connections. GITHUB_TOKEN is sent to api.github.com only."""
 
     def __init__(self, environment: Environment) -> None:
-        self.session = new_session(environment.web_ca, WEB_WORKERS)
-        self.ca = environment.web_ca
+        self.session = new_session(environment.web_ca, WEB_THREADS)
         self.token = environment.github_token
+
+    def close(self) -> None:
+        """Close the connections; the next call opens new ones. A proxy may allow few of them."""
+        self.session.close()
 
     def get_json(self, url: str, missing: str = "") -> Any:
         """GET a JSON document; `missing` explains a 404 of GitHub. A body that is no JSON is a lost answer."""
@@ -620,16 +725,13 @@ class Web:
             response = self.get(url)
             status = response.status_code
         except Exception as error:
-            # A malformed proxy, or a redirect to a malformed URL, ends in an exception of any type.
+            # A redirect to a malformed URL ends in an exception of any type.
             raise self.explain(url, error, time.monotonic() - started) from None
         finally:
             log.debug("GET %s: %s in %.3f s", url, status or "no answer", time.monotonic() - started)
         message = f"{url}: HTTP status {status}"
         github = url.startswith((GITHUB_API, GITHUB_RAW))
         if status >= 500 or (status == 429 and not github):  # The limits of GitHub are by the hour.
-            pause = response.headers.get("Retry-After", "")
-            if re.fullmatch(r"[1-9]|[1-5][0-9]|60", pause):  # seconds; a longer one is not waited for
-                raise ThrottledError(message, str(status), float(pause))
             raise LostError(message, str(status), time.monotonic() - started)
         if status != 200 and github:
             raise Refusal(explain_github_error(response, missing, bool(self.token)))
@@ -641,7 +743,7 @@ class Web:
                 raise ValueError("null")
             return document
         except (ValueError, RecursionError) as error:
-            raise LostError(f"{url}: not JSON ({error})") from None
+            raise LostError(f"{url}: not JSON ({one_line(error)})") from None
 
     def get(self, url: str) -> requests.Response:
         headers = {}
@@ -652,14 +754,13 @@ class Web:
         timeout = (CONNECT_TIMEOUT, WEB_TIMEOUT)
         return self.session.get(url, headers=headers, timeout=timeout, proxies=get_environ_proxies(url))
 
-    def explain(self, url: str, error: Exception, seconds: float) -> Exception:
-        message = f"{url}: {words_of(error)}"
-        hint = certificate_hint(error, self.ca)
-        if hint:
-            return Refusal(message + hint)
+    def explain(self, url: str, error: Exception, seconds: float) -> OutsideError:
+        failure = explain_failure(url, error, self.session.verify, seconds)
+        if isinstance(failure, DeniedError):
+            return Refusal(str(failure))
         if isinstance(error, (requests.ConnectionError, requests.Timeout, ChunkedEncodingError, ContentDecodingError)):
-            return LostError(message, seconds=seconds)
-        return OutsideError(message)
+            return failure
+        return OutsideError(f"{url}: {words_of(error)}")
 
 
 def explain_github_error(response: requests.Response, missing: str, token: bool) -> str:
@@ -694,43 +795,38 @@ class Ecs:
         self.patience = Patience(region)
         # Every region has an endpoint of this name; the SDK would ask another service for those that it does not know.
         self.host = f"ecs.{region}.aliyuncs.com"
-        self.ca = environment.ecs_ca
         key = (environment.key_id, environment.secret)
         timeouts = {"connect_timeout": CONNECT_TIMEOUT, "timeout": ECS_TIMEOUT}
-        self.client = AcsClient(*key, region, auto_retry=False, verify=self.ca, **timeouts)
+        self.client = AcsClient(*key, region, auto_retry=False, verify=environment.ecs_ca, **timeouts)
         # The SDK brings a requests and urllib3 of 2019, which send no server name from Python 3.12 on.
-        self.client.session = new_session(self.ca, REGION_WORKERS + 1)
+        self.client.session = new_session(environment.ecs_ca, REGION_THREADS + 1)
 
-    def look(self, ids: Iterable[str]) -> Look:
+    def close(self) -> None:
+        """Close the connections; the next call opens new ones. A proxy may allow few of them."""
+        self.client.session.close()
+
+    def look(self, ids: Iterable[str]) -> Look[Seen]:
         """Look at up to 100 images. The answer may list images of other accounts, too: see Seen.own."""
-        return self.list_page(DescribeImagesRequest, ImageId=",".join(dict.fromkeys(ids)), Status=EVERY_STATUS)
+        return self.images(ImageId=",".join(dict.fromkeys(ids)))
 
-    def look_at_snapshots(self, ids: Iterable[str]) -> Look:
-        return self.list_page(DescribeSnapshotsRequest, SnapshotIds=json.dumps(list(ids)))
+    def look_at_snapshots(self, ids: Iterable[str]) -> Look[SeenSnapshot]:
+        """Look at up to 100 snapshots."""
+        return self.snapshots(SnapshotIds=json.dumps(list(ids)))
 
-    def own_images(self) -> dict[str, Seen]:
-        return self.list_all(DescribeImagesRequest, ImageOwnerAlias="self", Status=EVERY_STATUS)
+    def images(self, page: int = 1, **filters: str) -> Look[Seen]:
+        return self.list_page("Image", parse_seen, page, Status=EVERY_STATUS, **filters)
 
-    def marked_snapshots(self, release: str) -> list[str]:
-        """The IDs of the snapshots that a run for this release has marked."""
-        listed = self.list_all(DescribeSnapshotsRequest, Tags=[{"Key": MARK, "Value": release}])
-        return [id for id, seen in listed.items() if seen.mark == release]
+    def snapshots(self, page: int = 1, **filters: str) -> Look[SeenSnapshot]:
+        """A page of the account's snapshots. With a filter by tag, no more than 1,000 would be listed."""
+        return self.list_page("Snapshot", parse_seen_snapshot, page, **filters)
 
-    def list_all(self, request_type: type[Any], **filters: Any) -> dict[str, Seen]:
-        """All pages of a listing, each asked for again until it comes."""
-
-        def fetch(page: int) -> dict[str, Seen]:
-            return insist(partial(self.list_page, request_type, page, **filters), self.patience).seen
-
-        return read_pages(fetch, DESCRIBE_LIMIT)
-
-    def list_page(self, request_type: type[Any], page: int = 1, **filters: Any) -> Look:
+    def list_page(self, kind: str, parse: Callable[[Any], Answer], page: int, **filters: str) -> Look[Answer]:
         """A page of a listing. One that does not hold what its TotalCount promises is a lost answer."""
+        request_type = {"Image": DescribeImagesRequest, "Snapshot": DescribeSnapshotsRequest}[kind]
         at = read_clocks()
         answer = self.call(request_type, PageSize=DESCRIBE_LIMIT, PageNumber=page, **filters)
-        kind = "Image" if request_type is DescribeImagesRequest else "Snapshot"
         try:
-            seen = {str(each[f"{kind}Id"]): parse_resource(each) for each in answer[f"{kind}s"][kind]}
+            seen = {str(each[f"{kind}Id"]): parse(each) for each in answer[f"{kind}s"][kind]}
             expected = min(DESCRIBE_LIMIT, max(0, answer["TotalCount"] - (page - 1) * DESCRIBE_LIMIT))
         except (AttributeError, KeyError, TypeError) as error:
             raise LostError(f"Describe{kind}s: unexpected answer ({one_line(repr(error))})") from None
@@ -755,7 +851,7 @@ class Ecs:
         """Delete a snapshot. Never by Force."""
         self.call(DeleteSnapshotRequest, ["InvalidSnapshotId.NotFound"], SnapshotId=id)
 
-    def call(self, request_type: type[Any], done_already: Collection[str] = (), **parameters: Any) -> dict[str, Any]:
+    def call(self, request_type: type[Any], done: Collection[str] = (), **parameters: object) -> dict[str, Any]:
         """Call an operation once, and return its answer; error codes that say that nothing is left to do are success.
 
         Every answer is an object with a RequestId; anything else, as a proxy's page, is a lost answer.
@@ -778,7 +874,7 @@ class Ecs:
             # An answer that the SDK does not expect ends in an exception of any type within it.
             failure = self.explain(operation, error, time.monotonic() - started)
             result = str(failure)
-            if failure.code in done_already:
+            if failure.code in done:
                 return {}
             raise failure from None
         finally:
@@ -788,38 +884,42 @@ class Ecs:
                 log.debug("%s %s %s: %s in %.3f s", self.region, operation, about, result, seconds)
 
     def explain(self, operation: str, error: Exception, seconds: float) -> OutsideError:
-        if isinstance(error, ServerException):
-            code, status = one_line(error.get_error_code()), error.get_http_status()
-            said, request_id = one_line(error.get_error_msg()), one_line(error.get_request_id())
-            message = f"{operation}: {code} (HTTP status {status}, {said}, RequestId {request_id})"
-            if "Throttling" in code:
-                # It stays refused until the next minute begins. A second more, for clocks that differ.
-                return ThrottledError(message, code, 61 - (time.time() - seconds) % 60)
-            if CREDENTIALS_REFUSED.fullmatch(code) or PERMISSION_LACKING.fullmatch(code):
-                return DeniedError(f"ecs:{message}", code)
-            if status >= 500 or status in (408, 429) or PASSING.fullmatch(code):
-                return LostError(message, code, seconds)
-            return OutsideError(message, code)
-        words = words_of(error.get_error_msg() if isinstance(error, ClientException) else error)
-        hint = certificate_hint(error, self.ca)
-        if hint:
-            return DeniedError(f"{self.host}: {words}{hint}", CERTIFICATE)
-        return LostError(f"{operation}: {words}", seconds=seconds)
+        if not isinstance(error, ServerException):
+            said = error.get_error_msg() if isinstance(error, ClientException) else error
+            return explain_failure(operation, said, self.client.session.verify, seconds)
+        code, status = one_line(error.get_error_code()), error.get_http_status()
+        said, request_id = one_line(error.get_error_msg()), one_line(error.get_request_id())
+        message = f"{operation}: {code} (HTTP status {status}, {said}, RequestId {request_id})"
+        if "Throttling" in code:
+            # It stays refused until the next minute begins. A second more, for clocks that differ.
+            return ThrottledError(message, code, 61 - (time.time() - seconds) % 60)
+        if CREDENTIALS_REFUSED.fullmatch(code):
+            remedy = "check ALIYUN_ACCESS_KEY_ID, ALIYUN_ACCESS_KEY_SECRET and this machine's clock"
+            return DeniedError(f"{message}: {remedy}", code)
+        if PERMISSION_LACKING.fullmatch(code):
+            return DeniedError(f"ecs:{message}: grant ecs:{operation} to the key", code)
+        if status >= 500 or status in (408, 429) or PASSING.fullmatch(code):
+            return LostError(message, code, seconds)
+        return OutsideError(message, code)
 
 
 # Steps 1 and 2: the history of rhcos.json
 
 
-def fetch_all(fetch: Callable[[Any], Any], items: Collection[Any], what: str) -> Outcomes:
-    """Fetch something from the web for each item side by side; returns what came, or the error."""
-    outcomes: Outcomes = {}
-    progress.begin(what, len(items), outcomes)
-    pool = ThreadPoolExecutor(WEB_WORKERS)
-    try:
-        work_off_or_fail(items, outcomes, partial(try_each, fetch, pool), len(items), Patience())
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-    return outcomes
+def fetch_all(web: Web, fetch: Callable[[Item], Answer], items: Collection[Item], what: str) -> Round[Item, Answer]:
+    """Fetch something from the web for each item side by side. Raises a Refusal as soon as one is met."""
+    progress.begin(what, len(items))
+
+    def fetch_one(item: Item) -> Answer:
+        document = fetch(item)
+        progress.count()
+        return document
+
+    documents = work_off(items, partial(try_each, fetch_one, WEB_THREADS), len(items), Patience())
+    web.close()
+    if isinstance(documents.hopeless, Refusal):
+        raise documents.hopeless
+    return documents
 
 
 def list_commits(web: Web, release: str) -> list[str]:
@@ -833,88 +933,83 @@ def list_commits(web: Web, release: str) -> list[str]:
     missing = f"openshift/installer has no branch release-{release}: check the release"
 
     def fetch(page: int) -> dict[str, None]:
-        answer = insist(partial(web.get_json, f"{url}&page={page}", missing), Patience())
+        answer = insist(lambda: web.get_json(f"{url}&page={page}", missing), Patience())
         return {COMMIT.fullmatch(commit["sha"])[0]: None for commit in as_list(answer)}  # type: ignore[index]
 
     try:
         commits = list(read_pages(fetch, COMMITS_PER_PAGE))
-    except (OutsideError, KeyError, TypeError) as error:
-        raise Refusal(f"GitHub did not list the commits ({error}): try again later") from None
+    except LostError as error:
+        raise Refusal(f"GitHub did not list the commits: {error}") from None
+    except (KeyError, TypeError) as error:
+        raise Refusal(f"GitHub did not list the commits ({one_line(repr(error))}): try again later") from None
     if commits[-1:] != [OLDEST_COMMIT]:
-        raise Refusal(
-            f"GitHub's list of the commits that changed rhcos.json on release-{release} is incomplete: its "
-            f"{len(commits)} commits do not end with the oldest one, {OLDEST_COMMIT[:7]}: run again later"
-        )
+        words = f"GitHub's list of the commits that changed rhcos.json on release-{release} is incomplete"
+        end = f"its {len(commits)} commits do not end with the oldest one, {OLDEST_COMMIT[:7]}"
+        raise Refusal(f"{words}: {end}: run again later")
     return commits
 
 
-def find_bootimages(web: Web, name: str) -> tuple[Release, list[str]]:
-    """Find what the versions of rhcos.json on the release's branch name, and the directories of the release's builds.
+class Version(NamedTuple):
+    """What a version of rhcos.json names."""
 
-    A build is named wherever its ID stands, for whichever platform or architecture.
-    """
-    bootimages: set[str] = set()
-    images: dict[str, Image] = {}
-    directories: dict[str, None] = {}
-    versions = fetch_all(partial(fetch_version, web), list_commits(web, name), "versions of rhcos.json")
-    for commit, version in versions.items():
-        if isinstance(version, OutsideError):
-            raise Refusal(f"rhcos.json of commit {commit} could not be read: {version}; try again later")
-        try:
-            images.update((image.id, image) for image in find_named_images(version))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            reason = one_line(repr(error))
-            raise Refusal(
-                f"rhcos.json of commit {commit} is not the stream metadata that this program knows ({reason}): what to "
-                "keep is unknown"
-            ) from None
-        bootimages.update(build for build in find_values(version, "release") if isinstance(build, str))
-        bootimages.update(match[0] for match in BUILD_ID.finditer(json.dumps(version)))
-        directories.update(dict.fromkeys(find_directories(version, name)))
+    builds: list[str]
+    images: list[Image]
+    directories: list[str]  # of the store
+
+
+def find_bootimages(web: Web, name: str) -> tuple[Release, list[str]]:
+    """Find what the versions of rhcos.json on the release's branch name, and the directories of its builds."""
+    commits = list_commits(web, name)
+    versions = fetch_all(web, partial(fetch_version, web, name), commits, "versions of rhcos.json")
+    for commit, error in versions.failed.items():
+        raise Refusal(f"rhcos.json of commit {commit} could not be read: {error}")
+    named = [versions.answers[commit] for commit in commits]
+    images = {image.id: image for version in named for image in version.images}
+    bootimages = frozenset(build for version in named for build in version.builds)
     if not images:
         raise Refusal(f"no version of rhcos.json on release-{name} names an Aliyun bootimage: check the release")
     counts = f"{len(bootimages)} builds and {len(images)} Aliyun images"
-    log.info("%d versions of rhcos.json on release-%s name %s", len(versions), name, counts)
-    return Release(name, frozenset(bootimages), images, images), list(directories)
+    log.info("%d versions of rhcos.json on release-%s name %s", len(named), name, counts)
+    directories = dict.fromkeys(directory for version in named for directory in version.directories)
+    return Release(name, bootimages, images, images), list(directories)
 
 
-def fetch_version(web: Web, commit: str) -> Any:
+def fetch_version(web: Web, release: str, commit: str) -> Version:
     """Fetch rhcos.json of a commit.
 
     raw.githubusercontent.com costs no budget of the API, but has a limit that no token lifts (mozilla/cargo-vet#672).
     A 404 is never believed: on 2025-08-08 it answered that for files that existed (aquaproj/aqua-registry#39883).
     """
-    if web.token:
-        return web.get_json(f"{GITHUB_API}/contents/{STREAM_METADATA}?ref={commit}")
-    return web.get_json(f"{GITHUB_RAW}/{commit}/{STREAM_METADATA}")
+    by_api = f"{GITHUB_API}/contents/{STREAM_METADATA}?ref={commit}"
+    document = web.get_json(by_api if web.token else f"{GITHUB_RAW}/{commit}/{STREAM_METADATA}")
+    try:
+        return parse_version(document, release)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        words = f"rhcos.json of commit {commit} is not the stream metadata that this program knows"
+        raise Refusal(f"{words} ({one_line(repr(error))}): what to keep is unknown") from None
 
 
-def find_named_images(version: Any) -> Iterator[Image]:
-    """Find the Aliyun images in one version of CoreOS stream metadata.
+def parse_version(document: Any, release: str) -> Version:
+    """What a version of CoreOS stream metadata names.
 
     `architectures.<arch>.images.aliyun.regions.<region>` is {"release": build, "image": ID}; most architectures have no
-    Aliyun images, some no images at all. Every version names a build of x86_64: one without is not whole.
-    """
-    x86_64 = find_values(version["architectures"]["x86_64"]["artifacts"], "release")
-    if not any(BUILD_ID.fullmatch(str(build)) for build in x86_64):
-        raise ValueError("no build of x86_64")
-    for architecture in version["architectures"].values():
-        for region, entry in architecture.get("images", {}).get("aliyun", {}).get("regions", {}).items():
-            if not isinstance(entry["release"], str):
-                raise TypeError(f"release {excerpt(entry['release'])} is not a string")
-            yield parse_image(entry["release"], region, entry["image"])
-
-
-def find_directories(version: object, release: str) -> Iterator[str]:
-    """Find the directories of the store that hold builds of this release, by the locations of their artifacts.
+    Aliyun images, some no images at all. A build is named wherever its ID stands, for whichever platform. Every version
+    names a build of x86_64: one without is not whole.
 
     A branch inherits versions that name the previous release's builds. Their directories are left out: another branch
     names the bootimages in them. The host is ignored: older versions name one that no longer exists, with equal paths.
     """
-    for location in find_values(version, "location"):
-        match = DIRECTORY.search(location) if isinstance(location, str) else None
-        if match and is_of_release(match[2], release) and match[3] in ECS_ARCHITECTURES:
-            yield match[1]
+    if not BUILD_ID.search(json.dumps(document["architectures"]["x86_64"]["artifacts"])):
+        raise ValueError("no build of x86_64")
+    images = [
+        parse_image("" + entry["release"], region, entry["image"])
+        for architecture in document["architectures"].values()
+        for region, entry in architecture.get("images", {}).get("aliyun", {}).get("regions", {}).items()
+    ]
+    text = json.dumps(document)
+    places = ARTIFACT.findall(text)
+    directories = [d for d, build, arch in places if is_of_release(build, release) and arch in ECS_ARCHITECTURES]
+    return Version([match[0] for match in BUILD_ID.finditer(text)], images, directories)
 
 
 def is_of_release(build: str, release: str) -> bool:
@@ -932,21 +1027,18 @@ def find_builds(web: Web, release: str, named: Collection[str]) -> tuple[dict[st
     that the store does not have.
     """
     usual = [directory.format(release=release) for directory in USUAL_DIRECTORIES]
-    builds: dict[str, list[str]] = defaultdict(list)
-    listings = fetch_all(partial(fetch_listing, web), list(dict.fromkeys([*named, *usual])), "builds.json")
-    missing = {directory for directory, listing in listings.items() if getattr(listing, "code", "") in ("403", "404")}
-    for directory, listing in listings.items():
-        if directory in missing:
-            continue
-        if isinstance(listing, OutsideError):
-            raise Refusal(f"the builds could not be listed: {listing}; try again later")
-        for build, urls in listing.items():
-            builds[build] += urls
-    if len(missing) == len(listings):
+    directories = list(dict.fromkeys([*named, *usual]))
+    listings = fetch_all(web, partial(fetch_listing, web), directories, "builds.json")
+    for error in listings.failed.values():
+        if error.code not in ABSENT:
+            raise Refusal(f"the builds could not be listed: {error}")
+    if not listings.answers:
         raise Refusal(f"the store has no builds.json of release {release}: check the release")
-    for directory in missing.intersection(named):
-        log.error("%s: rhcos.json names it, but the store has no builds.json there: its builds are left", directory)
-    return dict(sorted(builds.items(), reverse=True)), sorted(missing.intersection(named))
+    builds: dict[str, list[str]] = defaultdict(list)
+    for directory in directories:
+        for build, urls in listings.answers.get(directory, {}).items():
+            builds[build] += urls
+    return dict(sorted(builds.items(), reverse=True)), sorted(listings.failed.keys() & set(named))
 
 
 def fetch_listing(web: Web, directory: str) -> dict[str, list[str]]:
@@ -973,10 +1065,8 @@ def reason_to_skip(build: str, release: Release) -> str:
         return BOOTIMAGE
     match = BUILD_ID.fullmatch(build)
     try:
-        built = datetime.strptime(f"{match[1]}+0000", "%Y%m%d%H%M%z") if match else None
+        built = datetime.strptime(f"{match[1] if match else ''}+0000", "%Y%m%d%H%M%z")
     except ValueError:
-        built = None
-    if built is None:
         return NO_DATE
     if not is_of_release(build, release.name):
         return OTHER_RELEASE
@@ -986,23 +1076,15 @@ def reason_to_skip(build: str, release: Release) -> str:
 # Step 4: the images of each build
 
 
-def find_uploads(
-    web: Web, builds: dict[str, list[str]], release: Release, record: Record
-) -> tuple[dict[str, list[Image]], Errors]:
-    """Find the images that each build uploaded: of bootimages, and of builds to prune that are not on record.
-
-    Also returns the builds that could not be read completely, with the error.
-    """
+def find_uploads(web: Web, builds: dict[str, list[str]], release: Release, record: Record) -> Round[str, list[Image]]:
+    """Find the images that each build uploaded: of bootimages, and of builds to prune that are not on record."""
     reasons = {build: reason_to_skip(build, release) for build in builds}
     to_read = [build for build, why in reasons.items() if why == BOOTIMAGE or (not why and build not in record)]
 
     def fetch(build: str) -> list[Image]:
         return [image for url in builds[build] for image in fetch_uploads(web, build, url)]
 
-    outcomes = fetch_all(fetch, to_read, "builds")
-    unread = {build: outcome for build, outcome in outcomes.items() if isinstance(outcome, OutsideError)}
-    log_failures(unread)
-    return {build: outcomes[build] for build in to_read if build not in unread}, unread
+    return fetch_all(web, fetch, to_read, "builds")
 
 
 def fetch_uploads(web: Web, build: str, url: str) -> list[Image]:
@@ -1045,130 +1127,95 @@ def reason_to_keep(image: Image, seen: Seen, release: Release) -> str:
     return reason_to_skip(build, release)
 
 
-def is_to_tag(outcome: Outcome) -> bool:
-    """Whether this is a bootimage of the account without its tag."""
-    seen = outcome.seen
-    return outcome.reason == BOOTIMAGE and seen is not None and seen.own and seen.tag != "true"
+class FirstLook(NamedTuple):
+    """What the first look at the bootimages of a region showed: one of them, its witness, or why there is none."""
+
+    ecs: Ecs
+    witness: tuple[str, ...] = ()  # the ID of an image of the account that no run deletes
+    error: OutsideError | None = None
+
+
+class Pruned(NamedTuple):
+    """What came of a region."""
+
+    images: dict[Image, Outcome]
+    snapshots: dict[str, SnapshotOutcome]  # by ID
+    billed: Counter[str]  # the snapshots that are left, by LEFT_MARKED, LEFT_STAYING, LEFT_UNMARKED
+    problems: list[str]  # a line for each reason why something failed
 
 
 class Region:
-    """Steps 5 and 6 in one region: look, decide, act, and look again. `outcomes` has the results."""
+    """Steps 5 and 6 in one region: look, decide, act, and look again."""
 
-    def __init__(self, environment: Environment, args: argparse.Namespace, name: str, bootimages: list[Image]) -> None:
-        self.name = name
-        self.ecs = Ecs(name, environment)
-        self.pool = ThreadPoolExecutor(REGION_WORKERS)
-        self.args = args
-        self.bootimages = bootimages  # that rhcos.json names
-        self.images: list[Image] = []  # to look at
-        self.error: Exception | None = None  # why the region cannot be pruned
-        self.witness = ""  # ID of an image of the account that no run deletes
-        self.outcomes: Outcomes = {}
-        self.seen: dict[str, Seen] = {}  # images by ID, as last seen
+    def __init__(self, first: FirstLook, release: Release, own: dict[str, Seen], args: argparse.Namespace) -> None:
+        self.ecs, self.name = first.ecs, first.ecs.region
+        self.release = release
+        self.witness = first.witness
+        self.seen = own  # images by ID, as last seen
+        self.dry_run: bool = args.dry_run
+        self.delete_snapshots: bool = args.delete_snapshots
         self.tagged: set[str] = set()  # images and snapshots that this run tagged: listings can lag behind
         self.mark_error: OutsideError | None = None
-        self.mark_limit = TAG_LIMIT  # snapshots in the next call
         self.begun: set[Image] = set()  # images that this run has tried to delete
 
-    def find_witness(self) -> None:
-        """Make one of the bootimages the witness; raises OutsideError if none is listed as the account's own."""
-        ids = [image.id for image in self.bootimages[:DESCRIBE_LIMIT]]
-        self.seen = insist(lambda: self.ecs.look(ids), self.ecs.patience).seen
-        self.witness = next((id for id in ids if id in self.seen and self.seen[id].own), "")
-        if not self.witness:
-            reason = f"none of the {len(ids)} bootimages there is listed as the account's own"
-            raise OutsideError(f"{reason}: {self.check_policy('DescribeImages')}")
+    def prune(self, images: Collection[Image]) -> Pruned:
+        """Prune these images, tag the bootimages among them, and sweep the snapshots. Raises nothing."""
+        bootimages = [image for image in images if image.id in self.release.images]
+        others = [image for image in images if image.id not in self.release.images]
+        first, then = self.work_off(bootimages, self.prune_batch), self.work_off(others, self.prune_batch)
+        outcomes = first.answers | then.answers
+        deleted = [image for image, outcome in outcomes.items() if outcome.result is Result.DELETED]
+        failed = first.failed | then.failed | self.confirm_deletions(deleted)
+        outcomes |= {image: Outcome(Result.FAILED, "", self.seen.get(image.id)) for image in failed}
+        swept = self.sweep(outcomes)
+        return swept._replace(problems=log_failures(self.name, "images", failed) + swept.problems)
 
-    def check_policy(self, operation: str) -> str:
-        return f"check that the key's policy grants ecs:{operation} in {self.name}"
+    def work_off(self, items: Sequence[Item], work: Work[Item, Answer]) -> Round[Item, Answer]:
+        """Work off images or snapshots in random order: if the first ones can never be changed, others come first in
+        the next run."""
+        return work_off(random.sample(items, len(items)), work, LOOK_LIMIT, self.ecs.patience)
 
-    def prune(self, release: Release) -> None:
-        """Prune the images here, and add an outcome for each."""
-        if self.error:
-            raise self.error
-        self.release = release
-        own: dict[str, Seen] = {}
-        try:
-            own = self.ecs.own_images()
-            self.check_witness(own)
-        except OutsideError as error:
-            if not self.witness:
-                raise
-            log.warning("%s: what no list names is unknown: %s", self.name, error)
-        self.seen.update(own)
-        # Without a bootimage, best one of no build at all: another release's run may delete its builds' images.
-        others = [id for id in own if id not in release.known or id in release.images]
-        self.witness = self.witness or min(others, key=lambda id: bool(BUILD_ID.search(own[id].name)), default="")
-        self.warn_of_unlisted(own)
-        # One that the record calls deleted, and that is there, is looked at again.
-        listed = [release.known[id] for id in own if id in release.known]
-        images = list(dict.fromkeys([*self.images, *(image for image in listed if image.region == self.name)]))
-        self.step([image for image in images if image.id in release.images], self.prune_batch)
-        self.step([image for image in images if image.id not in release.images], self.prune_batch)
-        self.confirm_deletions()
-        if self.args.delete_snapshots:
-            self.sweep_snapshots()
-
-    def step(self, items: Sequence[Image], work: Work) -> None:
-        """Work off images or snapshots; if there is no hope for the rest, they fail.
-
-        They come in random order: if the first ones can never be changed, that must not end every run.
-        """
-        shuffled = random.sample(items, len(items))
-        work_off_or_fail(shuffled, self.outcomes, work, DESCRIBE_LIMIT - 1, self.ecs.patience)
-
-    def warn_of_unlisted(self, own: dict[str, Seen]) -> None:
-        """A failed replication leaves images that no meta.json names (coreos/coreos-assembler#3634)."""
-        for id, image in own.items():
-            build = BUILD_ID.search(image.name)
-            if id not in self.release.known and build and build[0] in self.release.read:
-                log.warning("%s %s (%s) stays: the meta.json of its build does not list it", self.name, id, build[0])
-
-    def prune_batch(self, batch: list[Image], outcomes: Outcomes) -> Errors:
+    def prune_batch(self, batch: list[Image]) -> Round[Image, Outcome]:
         """Look at up to 99 images, and do with each what has to be done."""
         look = self.look(batch)
-        bootimages, to_delete = [], []
-        for image in batch:
-            outcome = self.decide(image, look.seen.get(image.id))
-            if is_to_tag(outcome) and not self.args.dry_run:
-                bootimages.append(image)
-            elif outcome.result is Result.TO_DELETE and not self.args.dry_run:
-                to_delete.append(image)
-            else:
-                outcomes[image] = outcome
-        if self.tag(bootimages, "true", look):
-            outcomes.update({image: Outcome(Result.KEPT, BOOTIMAGE, look.seen[image.id]) for image in bootimages})
+        outcomes = {image: self.decide(image, look.seen.get(image.id)) for image in batch}
+        to_tag = [image for image, outcome in outcomes.items() if outcome.result is Result.TO_TAG]
+        to_delete = [image for image, outcome in outcomes.items() if outcome.result is Result.TO_DELETE]
+        settled = {image: outcome for image, outcome in outcomes.items() if image not in {*to_tag, *to_delete}}
+        if self.dry_run:
+            progress.count(len(outcomes))
+            return Round(outcomes)
+        if self.tag(to_tag, "true", look):
+            settled |= {image: Outcome(Result.KEPT, BOOTIMAGE, look.seen[image.id]) for image in to_tag}
         if not (self.tag(to_delete, "false", look) and self.mark_snapshots(to_delete, look)):
-            return {}
-        return try_each(partial(self.delete_image, look), self.pool, to_delete, outcomes)
+            return Round()
+        progress.count(len(settled))
+        deleted = try_each(partial(self.delete_image, look), REGION_THREADS, to_delete)
+        return replace(deleted, answers=settled | deleted.answers)
 
-    def look(self, images: Iterable[Image]) -> Look:
+    def look(self, images: Iterable[Image]) -> Look[Seen]:
         """Look at up to 99 images and the witness. An answer without the witness is no answer."""
-        look = self.ecs.look([image.id for image in images] + [self.witness] * bool(self.witness))
-        self.check_witness(look.seen)
+        look = self.ecs.look([*(image.id for image in images), *self.witness])
+        check_listed(self.name, self.witness, own_ids(look.seen), "DescribeImages")
         self.seen.update(look.seen)
         return look
-
-    def check_witness(self, seen: dict[str, Seen]) -> None:
-        if self.witness and not (self.witness in seen and seen[self.witness].own):
-            reason = f"{self.witness}, which should be there, is not listed"
-            raise LostError(f"{reason}: {self.check_policy('DescribeImages')}")
 
     def decide(self, image: Image, seen: Seen | None) -> Outcome:
         """Decide what happens to an image after a look at it."""
         if seen:
             reason = reason_to_keep(image, seen, self.release)
-            return Outcome(Result.KEPT if reason else Result.TO_DELETE, reason, seen)
+            is_untagged = reason == BOOTIMAGE and seen.own and seen.tag != "true"
+            result = Result.TO_TAG if is_untagged else Result.KEPT if reason else Result.TO_DELETE
+            return Outcome(result, reason, seen)
         if not self.witness:
             return Outcome(Result.KEPT, NOT_LISTED)
         if image in self.begun:  # The answer to its deletion was lost.
-            image_log.info("%s deleted", image)
-            return Outcome(Result.DELETED, "", self.seen[image.id])
+            return self.log_deletion(image, self.seen[image.id])
         return Outcome(Result.GONE, BOOTIMAGE if image.id in self.release.images else "no longer listed")
 
     # Step 6: tag, make private, delete, and look again
 
-    def tag(self, images: Sequence[Image], value: str, look: Look) -> bool:
+    def tag(self, images: Sequence[Image], value: str, look: Look[Seen]) -> bool:
         """Tag the images that are not yet tagged so; returns False if the look has become too old for that."""
         untagged = [i for i in images if look.seen[i.id].tag != value and i.id not in self.tagged]
         for batch in batches(untagged, TAG_LIMIT):
@@ -1180,36 +1227,33 @@ class Region:
                 image_log.info("%s tagged bootimage=%s", image, value)
         return True
 
-    def mark_snapshots(self, images: Sequence[Image], look: Look) -> bool:
-        """Mark the snapshots behind images, so that a later run finds them; returns False if the look is too old.
-
-        If one cannot be marked, its batch is halved until it is found, even if the look becomes too old meanwhile. A
-        refusal stops no deletion: it is one warning.
-        """
+    def mark_snapshots(self, images: Sequence[Image], look: Look[Seen]) -> bool:
+        """Mark the snapshots behind images, so that a later run finds them; returns False if the look is too old."""
         behind = dict.fromkeys(id for image in images for id in look.seen[image.id].snapshots)
-        pending = deque(batches([id for id in behind if id not in self.tagged], self.mark_limit))
-        while pending and not isinstance(self.mark_error, DeniedError):
+        for batch in batches([id for id in behind if id not in self.tagged], TAG_LIMIT):
             if not look.is_fresh():
                 return False
-            batch = pending.popleft()
-            try:
-                self.ecs.tag("snapshot", batch, MARK, self.release.name)
-            except (LostError, ThrottledError):
-                raise
-            except OutsideError as error:
-                if len(batch) > 1 and not isinstance(error, DeniedError):
-                    self.mark_limit = len(batch) // 2
-                    pending.extend(batches(batch, self.mark_limit))
-                    continue
-                if not self.mark_error:
-                    log.warning(
-                        "%s: a snapshot could not be marked, so that only the log names it: %s", self.name, error
-                    )
-                self.mark_error, self.mark_limit = error, TAG_LIMIT
+            for ids in [] if self.mark(batch) else batches(batch, 1):
+                self.mark(ids)
             self.tagged.update(batch)
         return True
 
-    def delete_image(self, look: Look, image: Image) -> Outcome | None:
+    def mark(self, ids: Sequence[str]) -> bool:
+        """Mark up to 50 snapshots; returns False if that is refused, which stops no deletion: it is one warning."""
+        try:
+            if not isinstance(self.mark_error, DeniedError):
+                self.ecs.tag("snapshot", ids, MARK, self.release.name)
+            return True
+        except PassingError:
+            raise
+        except OutsideError as error:
+            if not self.mark_error:
+                words = "a snapshot could not be marked, so that only the log names it"
+                log.warning("%s: %s: %s", self.name, words, error)
+            self.mark_error = error
+            return False
+
+    def delete_image(self, look: Look[Seen], image: Image) -> Outcome | None:
         """Make an image private if it is public, and delete it; None if the look has become too old for that."""
         seen = look.seen[image.id]
         if seen.public and look.is_fresh():
@@ -1222,197 +1266,241 @@ class Region:
             return None
         self.begun.add(image)
         self.ecs.delete(image.id)
+        return self.log_deletion(image, seen)
+
+    def log_deletion(self, image: Image, seen: Seen) -> Outcome:
         image_log.info("%s deleted", image)
+        progress.count(deleted=1)
         return Outcome(Result.DELETED, "", seen)
 
-    def deleted_images(self) -> dict[Image, Seen]:
-        """The images that this run deleted, or would delete, as they were last seen."""
-        outcomes = [(image, outcome) for image, outcome in self.outcomes.items() if isinstance(outcome, Outcome)]
-        results = (Result.DELETED, Result.TO_DELETE)
-        return {image: outcome.seen for image, outcome in outcomes if outcome.seen and outcome.result in results}
+    def confirm_deletions(self, deleted: Sequence[Image]) -> dict[Image, OutsideError]:
+        """Look until no deleted image is listed any more, or none has left the listing for five minutes.
 
-    def confirm_deletions(self) -> None:
-        """Look again until no deleted image is listed any more, or none has left the listing for five minutes."""
-        deleted = {} if self.args.dry_run else self.deleted_images()
-        gone: Outcomes = {}
-        patience = replace(self.ecs.patience, rounds=CONFIRM_ROUNDS, longest_pause=LONGEST_CONFIRM_PAUSE)
-        patience.silence = "still listed five minutes after the deletion"
-        work_off_or_fail(deleted, gone, self.confirm_batch, DESCRIBE_LIMIT - 1, patience)
-        self.outcomes.update({image: error for image, error in gone.items() if isinstance(error, OutsideError)})
-
-    def confirm_batch(self, batch: list[Image], gone: Outcomes) -> Errors:
-        seen = self.look(batch).seen
-        gone.update((image, True) for image in batch if image.id not in seen)
+        Returns those whose deletion no look has confirmed, with the reason.
+        """
+        left, since = list(deleted), time.monotonic()
+        try:
+            while left:
+                looks = [insist(partial(self.look, batch), self.ecs.patience) for batch in batches(left, LOOK_LIMIT)]
+                listed = [image for image in left if any(image.id in look.seen for look in looks)]
+                since = time.monotonic() if len(listed) < len(left) else since
+                if listed and time.monotonic() - since >= MOST_LISTED:
+                    raise LostError("still listed five minutes after the deletion")
+                left = listed
+                time.sleep(CONFIRM_PAUSE if left else 0)
+        except Exception as error:
+            return dict.fromkeys(left, as_expected(error))
         return {}
 
-    def sweep_snapshots(self) -> None:
-        """Delete the snapshots behind the images that this run deleted, and those that any run has marked."""
-        deleted = self.deleted_images().values()
-        behind = dict.fromkeys(Snapshot(self.name, id) for seen in deleted for id in seen.snapshots)
+    # The snapshots behind deleted images
+
+    def sweep(self, images: dict[Image, Outcome]) -> Pruned:
+        """With --delete-snapshots, delete what the images of this run left and what any run has marked; count the rest.
+
+        Without that option, throttling is not waited for, and a list that cannot be had is a warning.
+        """
+        deleted = [i.seen for i in images.values() if i.seen and i.result in (Result.TO_DELETE, Result.DELETED)]
+        behind = dict.fromkeys(id for image in deleted for id in image.snapshots)
+        patience = self.ecs.patience if self.delete_snapshots else Patience(self.name, most_throttled=0)
         try:
-            # An empty list is believed only if there is permission to look.
-            insist(partial(self.look_at_snapshots, []), self.ecs.patience)
-            marked = self.ecs.marked_snapshots(self.release.name)
-        except OutsideError as error:
-            self.outcomes.update(dict.fromkeys(behind or [Snapshot(self.name, "of earlier runs")], error))
-        else:
-            to_sweep = behind | dict.fromkeys(Snapshot(self.name, id) for id in marked)
-            self.step(list(to_sweep), partial(self.sweep_batch, behind))
+            listed = list_all(self.ecs.snapshots, patience)
+            self.check_snapshots(listed)
+        except Exception as error:
+            problem = f"{self.name}: what snapshots are left is unknown: {as_expected(error)}"
+            log.log(logging.ERROR if self.delete_snapshots else logging.WARNING, "%s", problem)
+            return Pruned(images, {}, Counter(), [problem] * self.delete_snapshots)
+        marked = [id for id, snapshot in listed.items() if snapshot.mark == self.release.name]
+        to_sweep = list(dict.fromkeys([*behind, *marked])) if self.delete_snapshots else []
+        swept = self.work_off(to_sweep, partial(self.sweep_batch, behind))
+        gone = {id for id, outcome in swept.answers.items() if outcome.result in GONE}
+        gone_images = {image.id for image, outcome in images.items() if outcome.result in GONE}
+        staying = {id for image, last in self.seen.items() if image not in gone_images for id in last.snapshots}
+        billed = Counter(LEFT_STAYING if id in staying else LEFT_MARKED for id in marked if id not in gone)
+        billed[LEFT_UNMARKED] = len(behind.keys() & listed.keys() - gone - set(marked)) * (not self.dry_run)
+        outcomes = swept.answers | dict.fromkeys(swept.failed, SnapshotOutcome(Result.FAILED))
+        return Pruned(images, outcomes, billed, log_failures(self.name, "snapshots", swept.failed))
 
-    def look_at_snapshots(self, snapshots: Iterable[Snapshot]) -> Look:
-        """Look at up to 99 snapshots, and at the one behind the witness. An answer without that one is no answer."""
-        witness = self.seen[self.witness].snapshots[:1] if self.witness in self.seen else ()
-        ids = [*(snapshot.id for snapshot in snapshots), *witness]
-        look = self.ecs.look_at_snapshots(ids) if ids else Look({}, read_clocks())
-        if not look.seen.keys() >= set(witness):
-            reason = f"the snapshot behind {self.witness} is not listed"
-            raise LostError(f"{reason}: {self.check_policy('DescribeSnapshots')}")
-        return look
+    def witness_snapshots(self) -> list[str]:
+        return [id for image in self.witness if image in self.seen for id in self.seen[image].snapshots[:1]]
 
-    def sweep_batch(self, behind: Collection[Snapshot], batch: list[Snapshot], outcomes: Outcomes) -> Errors:
+    def check_snapshots(self, seen: Collection[str]) -> None:
+        check_listed(self.name, self.witness_snapshots(), seen, "DescribeSnapshots")
+
+    def sweep_batch(self, behind: Collection[str], batch: list[str]) -> Round[str, SnapshotOutcome]:
         """Look at up to 99 snapshots, and delete what nobody pinned and is marked, or `behind` images of this run."""
-        look = self.look_at_snapshots(batch)
-        to_delete = []
-        for snapshot in batch:
-            if snapshot.id not in look.seen:
-                outcomes[snapshot] = Outcome(Result.GONE)
-            elif look.seen[snapshot.id].pinned:
-                outcomes[snapshot] = Outcome(Result.KEPT, PINNED)
-            elif look.seen[snapshot.id].mark != self.release.name and snapshot not in behind:
-                outcomes[snapshot] = Outcome(Result.KEPT, "no longer marked")
-            elif self.args.dry_run:
-                outcomes[snapshot] = Outcome(Result.TO_DELETE)
-            else:
-                to_delete.append(snapshot)
-        return try_each(partial(self.delete_snapshot, look), self.pool, to_delete, outcomes)
+        look = self.ecs.look_at_snapshots([*batch, *self.witness_snapshots()])
+        self.check_snapshots(look.seen)
+        outcomes = {id: self.decide_snapshot(look.seen.get(id), id in behind) for id in batch}
+        to_delete = [id for id, outcome in outcomes.items() if outcome.result is Result.TO_DELETE and not self.dry_run]
+        settled = {id: outcome for id, outcome in outcomes.items() if id not in to_delete}
+        deleted = try_each(partial(self.delete_snapshot, look), REGION_THREADS, to_delete)
+        return replace(deleted, answers=settled | deleted.answers)
 
-    def delete_snapshot(self, look: Look, snapshot: Snapshot) -> Outcome | None:
-        """Delete a snapshot, unless something was made from it; None if the look has become too old for that."""
+    def decide_snapshot(self, seen: SeenSnapshot | None, is_behind: bool) -> SnapshotOutcome:
+        """Decide what happens to a snapshot after a look at it."""
+        if seen is None:
+            return SnapshotOutcome(Result.GONE)
+        unmarked = "" if is_behind or seen.mark == self.release.name else "no longer marked"
+        reason = seen.reason_to_keep or unmarked
+        return SnapshotOutcome(Result.KEPT if reason else Result.TO_DELETE, reason)
+
+    def delete_snapshot(self, look: Look[SeenSnapshot], id: str) -> SnapshotOutcome | None:
+        """Delete a snapshot, unless the API refuses that for good; None if the look has become too old for that."""
         if not look.is_fresh():
             return None
         try:
-            self.ecs.delete_snapshot(snapshot.id)
+            self.ecs.delete_snapshot(id)
+        except (PassingError, DeniedError):
+            raise
         except OutsideError as error:
-            if error.code not in ("SnapshotCreatedImage", "SnapshotCreatedDisk"):
-                raise
-            return Outcome(Result.KEPT, error.code)
-        image_log.info("%s deleted", snapshot)
-        return Outcome(Result.DELETED)
+            return SnapshotOutcome(Result.KEPT, str(error))
+        image_log.info("%s %s deleted", self.name, id)
+        return SnapshotOutcome(Result.DELETED)
 
 
-def call_in_regions(function: Callable[[Region], None], regions: Iterable[Region]) -> Iterator[Region]:
-    """Call function with each region in a thread; yield each as it ends, with what went wrong in its `error`."""
-
-    def call(region: Region) -> Region:
-        try:
-            function(region)
-        except Exception as error:
-            region.error = error
-        return region
-
-    pool = ThreadPoolExecutor(MOST_REGIONS)
-    futures = [pool.submit(call, region) for region in regions]
-    pool.shutdown(wait=False)
-    return (future.result() for future in as_completed(futures))
+def check_listed(region: str, expected: Collection[str], seen: Collection[str], operation: str) -> None:
+    """Raise LostError if an answer lacks what it must contain."""
+    if not set(expected) <= set(seen):
+        words = f"{', '.join(expected)}, which should be there, is not listed"
+        raise LostError(words, remedy=f"check that the key's policy grants ecs:{operation} in {region}")
 
 
-def check_account(regions: Sequence[Region]) -> None:
-    """Find the witness of each region; refuse if there is none at all: the credentials are those of another account."""
-    if not regions:
+def own_ids(seen: dict[str, Seen]) -> list[str]:
+    return [id for id, image in seen.items() if image.own]
+
+
+def look_first(environment: Environment, name: str, bootimages: Sequence[Image]) -> FirstLook:
+    """Look at the bootimages of a region, and make one of them its witness. Raises nothing."""
+    ecs, ids = Ecs(name, environment), [image.id for image in bootimages[:DESCRIBE_LIMIT]]
+    words = f"none of the {len(ids)} bootimages there is listed as the account's own"
+    try:
+        own = own_ids(insist(lambda: ecs.look(ids), ecs.patience).seen)
+        return FirstLook(ecs, tuple(own[:1]), None if own else OutsideError(words, remedy=CHECK_ACCOUNT))
+    except Exception as error:
+        return FirstLook(ecs, error=as_expected(error))
+    finally:
+        ecs.close()
+        progress.count()
+
+
+def check_account(environment: Environment, bootimages: dict[str, list[Image]]) -> dict[str, FirstLook]:
+    """Look at the bootimages of each region; refuse if none of them is the account's own, and say what was answered."""
+    if not bootimages:
         raise Refusal("all regions in which rhcos.json names images are closed: nothing of this release is left")
-    progress.begin("regions checked", len(regions))
-    for region in call_in_regions(Region.find_witness, regions):
-        error = region.error
-        code = error.code if isinstance(error, DeniedError) else ""
-        if code == CERTIFICATE:
-            raise Refusal(str(error))
-        if CREDENTIALS_REFUSED.fullmatch(code):
-            remedy = "check ALIYUN_ACCESS_KEY_ID, ALIYUN_ACCESS_KEY_SECRET and this machine's clock"
-            raise Refusal(f"Alibaba Cloud refused the credentials: {error}: {remedy}")
-    if all(isinstance(region.error, (LostError, ThrottledError)) for region in regions):
-        raise Refusal(f"no region answered: check network and proxy ({regions[0].name}: {regions[0].error})")
-    if all(region.error for region in regions):
-        raise Refusal(
-            "none of the bootimages is listed as the account's own: check that ALIYUN_ACCESS_KEY_ID belongs to the "
-            "account that RHCOS images are uploaded to, and that its policy grants ecs:DescribeImages "
-            f"({regions[0].name}: {regions[0].error})"
-        )
+    progress.begin("regions checked", len(bootimages))
+    looks = list(call_each(lambda item: look_first(environment, *item), MOST_REGIONS, bootimages.items()))
+    if not any(look.witness for look in looks):
+        # What answered says more than what did not.
+        first = min(looks, key=lambda look: isinstance(look.error, PassingError))
+        is_lost = isinstance(first.error, LostError)
+        reason = "no region answered: check network and proxy" if is_lost else "no region can be used"
+        raise Refusal(f"{reason} ({first.ecs.region}: {first.error})")
+    return {look.ecs.region: look for look in looks}
 
 
-def prune_regions(regions: Sequence[Region], release: Release) -> dict[Image, Outcome]:
-    """Prune all regions side by side; logs the outcomes of each region when it is done, and returns them all."""
-    results: dict[Image, Outcome] = {}
-    total = sum(len(region.images) for region in regions)
-    what = "images and snapshots" if any(region.args.delete_snapshots for region in regions) else "images"
-    progress.begin(what, total, *(region.outcomes for region in regions))
-    for region in call_in_regions(lambda region: region.prune(release), regions):
-        if region.error and not isinstance(region.error, OutsideError):
-            region.error = OutsideError(log_unexpected(region.name, region.error))
-        if region.error:
-            failed = [image for image in region.images if image.id not in release.images]
-            failed = failed or [Image(region.name, "all bootimages")]
-            region.outcomes.update({image: region.error for image in failed if image not in region.outcomes})
-            region.outcomes.update(dict.fromkeys(region.deleted_images(), region.error))  # No look has confirmed it.
-        outcomes = dict(region.outcomes)  # After an unexpected error, calls under way may still add to it.
-        log_outcomes(region, outcomes)
-        for image, outcome in outcomes.items():
-            if isinstance(outcome, OutsideError):
-                outcome = Outcome(Result.FAILED, "", region.seen.get(image.id))
-            results[image] = outcome
-    return results
+def open_region(first: FirstLook, release: Release, args: argparse.Namespace) -> Region:
+    """List the images of the account in a region, and choose the witness. Raises OutsideError if that fails."""
+    own: dict[str, Seen] = {}
+    if first.error:
+        raise first.error
+    try:
+        own = list_all(partial(first.ecs.images, ImageOwnerAlias="self"), first.ecs.patience)
+        check_listed(first.ecs.region, first.witness, own, "DescribeImages")
+    except OutsideError as error:
+        if not first.witness:
+            raise
+        log.warning("%s: what no list names is unknown: %s", first.ecs.region, error)
+    warn_of_unlisted(first.ecs.region, own, release)
+    # Without a bootimage, best one of no build at all: another release's run may delete its builds' images.
+    others = [id for id in own if id not in release.known or id in release.images]
+    others.sort(key=lambda id: bool(BUILD_ID.search(own[id].name)))
+    return Region(first._replace(witness=first.witness or tuple(others[:1])), release, own, args)
 
 
-def log_outcomes(region: Region, outcomes: Outcomes) -> None:
-    """Log what was not logged when it happened: what failed, what stays and why, what a dry run would change."""
-    failures = {image: outcome for image, outcome in outcomes.items() if isinstance(outcome, OutsideError)}
-    log_failures(failures, f"{region.name}: ")
-    for image, outcome in sorted(outcomes.items(), key=lambda item: str(item[0])):
-        if image in failures:
-            continue
-        if region.args.dry_run and is_to_tag(outcome):
+def warn_of_unlisted(region: str, own: dict[str, Seen], release: Release) -> None:
+    """A failed replication leaves images that no meta.json names (coreos/coreos-assembler#3634)."""
+    for id, image in own.items():
+        build = BUILD_ID.search(image.name)
+        if id not in release.known and build and build[0] in release.read:
+            log.warning("%s %s (%s) stays: the meta.json of its build does not list it", region, id, build[0])
+
+
+def prune_region(first: FirstLook, images: Sequence[Image], release: Release, args: argparse.Namespace) -> Pruned:
+    """Prune the images of a region, and log what came of it. Raises nothing."""
+    name = first.ecs.region
+    try:
+        region = open_region(first, release, args)
+        # One that the record calls deleted, and that is there, is looked at again.
+        listed = [release.known[id] for id in region.seen if id in release.known]
+        pruned = region.prune(list(dict.fromkeys([*images, *(image for image in listed if image.region == name)])))
+    except Exception as error:
+        failed = [image for image in images if image.id not in release.images]
+        problems = log_failures(name, "images", dict.fromkeys(failed or images, as_expected(error)))
+        pruned = Pruned(dict.fromkeys(failed, Outcome(Result.FAILED)), {}, Counter(), problems)
+    first.ecs.close()
+    log_outcomes(name, pruned)
+    return pruned
+
+
+def log_outcomes(region: str, pruned: Pruned) -> None:
+    """Log what was not logged when it happened: what stays and why, what a dry run would change."""
+    for image, (result, reason, seen) in sorted(pruned.images.items(), key=lambda item: str(item[0])):
+        if result is Result.TO_DELETE:
+            private = "made private, " if seen and seen.public else ""
+            log.info("%s would be tagged bootimage=false, %sdeleted", image, private)
+        elif result is Result.TO_TAG:
             log.info("%s would be tagged bootimage=true", image)
-        elif region.args.dry_run and outcome.result is Result.TO_DELETE:
-            tagged = "" if isinstance(image, Snapshot) else "tagged bootimage=false, "
-            private = "made private, " if outcome.seen and outcome.seen.public else ""
-            log.info("%s would be %s%sdeleted", image, tagged, private)
-        elif outcome.reason == BOOTIMAGE and not (outcome.seen and outcome.seen.own):
+        elif reason == BOOTIMAGE and not (seen and seen.own):
             log.warning("%s is a bootimage, but it is not in the account", image)
-        elif outcome.result is Result.GONE:
+        elif result is Result.GONE:
             image_log.info("%s is already gone", image)
-        elif outcome.result is Result.KEPT and outcome.reason != BOOTIMAGE:
-            (image_log.info if isinstance(image, Snapshot) else log.warning)("%s is kept: %s", image, outcome.reason)
+        elif result is Result.KEPT and reason != BOOTIMAGE:
+            log.warning("%s is kept: %s", image, reason)
+    for id, outcome in pruned.snapshots.items():
+        if outcome.result is Result.TO_DELETE:
+            log.info("%s %s would be deleted", region, id)
+        elif outcome.result is Result.KEPT:
+            image_log.info("%s %s is kept: %s", region, id, outcome.reason)
 
 
-def log_failures(failures: Errors, where: str = "") -> None:
-    """Log which images, snapshots or builds failed, one line for each reason."""
-    by_reason: dict[tuple[str, str], dict[str, OutsideError]] = defaultdict(dict)
+def log_failures(where: str, kind: str, failures: Mapping[Item, OutsideError]) -> list[str]:
+    """Log which images, snapshots or builds failed, and return it: a line for each reason."""
+    by_reason: dict[str, list[Item]] = defaultdict(list)
     for item, error in failures.items():
-        kind = {Image: "images", Snapshot: "snapshots"}.get(type(item), "builds")
-        by_reason[kind, error.code or str(error)][str(getattr(item, "id", item))] = error
-    for (kind, _), failed in by_reason.items():
-        names = f" ({', '.join(failed)})" if len(failed) <= MOST_NAMES else ""
-        error = next(iter(failed.values()))
-        log.error("%s%s left for the next run: %s%s: %s", where, kind, f"{len(failed):,}", names, error)
+        by_reason[error.code or str(error)].append(item)
+    lines = []
+    for items in by_reason.values():
+        names = ", ".join(str(getattr(item, "id", item)) for item in items)
+        named = f" ({names})" if len(items) <= MOST_NAMES else ""
+        lines.append(f"{where}: {kind} left for the next run: {len(items):,}{named}: {failures[items[0]]}")
+        log.error("%s", lines[-1])
+    return lines
 
 
 # Step 7: the record
 
 
 def load_record(path: str) -> Record:
-    """Load the record of earlier runs; it is empty if there is no file."""
+    """Load the record of earlier runs; it is empty if there is no file, or nothing in it."""
     try:
-        with open(path, encoding="utf-8") as file:
-            record = json.load(file)
+        record = json.loads(read_file(path) or b"{}")
         check_record(record)
-    except FileNotFoundError:
-        return {}
     except OSError as error:
         raise Refusal(f"the record {path} cannot be read: {error.strerror}; give another --filename") from None
     except (ValueError, RecursionError) as error:
-        raise Refusal(
-            f"{path} is not a record of this program: {error}; repair it, or give another --filename"
-        ) from None
+        said = f"{path} is not a record of this program: {one_line(error)}"
+        raise Refusal(f"{said}; repair it, or give another --filename") from None
     return cast(Record, record)
+
+
+def read_file(path: str) -> bytes:
+    """The content of the record; empty if there is none. A device or a pipe could be read without end."""
+    if not os.path.exists(path):
+        return b""
+    if not os.path.isfile(path):
+        raise Refusal(f"the record {path} is not a file, but a directory, a device or a pipe; give another --filename")
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def check_record(record: object) -> None:
@@ -1428,15 +1516,9 @@ def check_record(record: object) -> None:
                 raise ValueError(f"an entry of {excerpt(build)} does not say whether it is deleted")
 
 
-def update_record(
-    record: Record, uploads: dict[str, list[Image]], release: Release, results: dict[Image, Outcome]
-) -> Record:
+def update_record(record: Record, uploads: Uploads, release: Release, results: dict[Image, Outcome]) -> Record:
     """The record with this run's results; an entry of an image that this run has not seen stays as it is."""
-    gone = {
-        image: outcome.result in (Result.DELETED, Result.GONE)
-        for image, outcome in results.items()
-        if outcome.seen or outcome.result is Result.GONE
-    }
+    gone = {image: result in GONE for image, (result, _, seen) in results.items() if seen or result is Result.GONE}
     updated: Record = {}
     for build, entries in record.items():
         images = [Image(entry["region"], entry["image"]) for entry in entries]
@@ -1450,25 +1532,47 @@ def update_record(
 def check_replaceable(path: str) -> None:
     """Refuse now if save_record would fail, by replacing the record with a copy of itself."""
     try:
-        with locked_folder(path):
-            existed = os.path.exists(path)
-            with open(path, "rb") if existed else io.BytesIO(b"{}\n") as file:
-                replace_file(path, file.read())
-            if not existed:
-                os.unlink(os.path.realpath(path))
+        update_file(path, partial(read_file, path))
     except OSError as error:
         remedy = "give another --filename, and in a container mount the folder of the record, not the file"
         raise Refusal(f"the record {path} cannot be replaced: {error.strerror}; {remedy}") from None
 
 
-def save_record(path: str, update: Callable[[Record], Record]) -> None:
-    """Update the record as it is now: another run may have written to it since this one read it."""
+def save_record(path: str, update: Callable[[Record], Record]) -> list[str]:
+    """Update the record as it is now: another run may have written to it. Logs what goes wrong, and returns it."""
     try:
-        with locked_folder(path):
-            replace_file(path, (json.dumps(update(load_record(path)), indent=2) + "\n").encode())
+        update_file(path, lambda: (json.dumps(update(load_record(path)), indent=2) + "\n").encode())
+        return []
     except (OSError, Refusal) as error:
         said = f"the record {path} could not be written, and is unchanged: {error}"
-        raise OutsideError(f"{said}; the next run will find the deleted images gone") from None
+        log.error("%s; the next run will find the deleted images gone", said)
+        return [said]
+
+
+def update_file(path: str, new_content: Callable[[], bytes]) -> None:
+    """Replace a file in one step: whoever reads it, at any moment, sees the old content or the new one.
+
+    The new content of a large record takes seconds, so that the folder is not locked meanwhile. If somebody replaced
+    the file in these seconds, start again; the third time, lock the folder first. No empty file is made.
+    """
+    for lock_first in (False, False, True):
+        with contextlib.ExitStack() as stack:
+            if lock_first:
+                stack.enter_context(locked_folder(path))
+            before, content = identity(path), new_content()
+            temporary = stack.enter_context(temporary_file(path, content))
+            if not lock_first:
+                stack.enter_context(locked_folder(path))
+            if lock_first or identity(path) == before:
+                if content:
+                    os.replace(temporary, os.path.realpath(path))
+                return
+
+
+def identity(path: str) -> tuple[int, ...]:
+    """What changes if a file is replaced, written to, or made."""
+    status = os.stat(path) if os.path.exists(path) else None
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns) if status else ()
 
 
 @contextlib.contextmanager
@@ -1492,8 +1596,9 @@ def locked_folder(path: str) -> Iterator[None]:
 replacing = threading.Lock()  # held while there is a temporary file
 
 
-def replace_file(path: str, content: bytes) -> None:
-    """Replace a file in one step: whoever reads it, at any moment, sees the old content or the new one."""
+@contextlib.contextmanager
+def temporary_file(path: str, content: bytes) -> Iterator[str]:
+    """A file with this content beside another one, with its mode if that can be set; removed unless it is renamed."""
     path = os.path.realpath(path)
     temporary = f"{path}.{uuid.uuid4().hex}.tmp"
     with replacing:
@@ -1502,13 +1607,12 @@ def replace_file(path: str, content: bytes) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            if os.path.exists(path):
-                shutil.copystat(path, temporary)
-            os.replace(temporary, path)
-        except OSError:
+            with contextlib.suppress(OSError):
+                shutil.copymode(path, temporary)
+            yield temporary
+        finally:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
-            raise
 
 
 # The run as a whole
@@ -1523,35 +1627,39 @@ def run(args: argparse.Namespace) -> int:
     web = Web(environment)
 
     release, directories = find_bootimages(web, args.release)
-    new_region = partial(Region, environment, args)
     bootimages = group_by_region(release.images.values())
-    regions = {name: new_region(name, named) for name, named in bootimages.items() if name not in CLOSED_REGIONS}
-    check_account(list(regions.values()))
+    first = check_account(environment, {n: named for n, named in bootimages.items() if n not in CLOSED_REGIONS})
     builds, missing = find_builds(web, args.release, directories)
-    uploads, unread = find_uploads(web, builds, release, record)
+    problems = [f"{name}: rhcos.json names it, but the store has no builds.json there" for name in missing]
+    for problem in problems:
+        log.error("%s: its builds are left", problem)
+    uploads = find_uploads(web, builds, release, record)
+    problems += log_failures("RHCOS store", "builds", uploads.failed)
 
-    release, to_look_at = find_images(release._replace(builds=builds), uploads, record)
+    release, to_look_at = find_images(release._replace(builds=builds), uploads.answers, record)
     by_region = group_by_region(to_look_at)
-    for name in {image.region for image in release.known.values()} - CLOSED_REGIONS.keys():
-        regions[name] = regions.get(name) or new_region(name, [])
-        regions[name].images = by_region[name]
-    results = prune_regions(list(regions.values()), release)
+    names = {image.region for image in release.known.values()} - CLOSED_REGIONS.keys()
+    progress.begin("images", sum(len(by_region[name]) for name in names))
+    regions = [(first.get(name) or FirstLook(Ecs(name, environment)), by_region[name]) for name in names]
+    pruned = list(call_each(lambda region: prune_region(*region, release, args), MOST_REGIONS, regions))
+    problems += [problem for region in pruned for problem in region.problems]
+    results = {image: outcome for region in pruned for image, outcome in region.images.items()}
     for name, date in CLOSED_REGIONS.items():
         closed = (image for image in by_region[name] if image.id not in release.images)
         results.update((image, Outcome(Result.GONE, f"region closed on {date}")) for image in closed)
 
     if not args.dry_run:
-        complete = {} if missing else uploads  # A build can lie in two directories.
-        save_record(args.filename, partial(update_record, uploads=complete, release=release, results=results))
-    for line in summarize(results, release, record, args):
+        complete = {} if missing else uploads.answers  # A build can lie in two directories.
+        update = partial(update_record, uploads=complete, release=release, results=results)
+        problems += save_record(args.filename, update)
+    for line in summarize(results, pruned, release, record, args):
         log.info("%s", line)
-    if missing or unread or any(outcome.result is Result.FAILED for outcome in results.values()):
+    if problems:
         log.error("not everything was pruned: fix the errors above and run the same command again")
-        return 1
-    return 0
+    return 1 if problems else 0
 
 
-def find_images(release: Release, uploads: dict[str, list[Image]], record: Record) -> tuple[Release, list[Image]]:
+def find_images(release: Release, uploads: Uploads, record: Record) -> tuple[Release, list[Image]]:
     """Complete what is known of the release; returns it, and the images to look at."""
     pending = [image for images in uploads.values() for image in images]
     deleted: list[Image] = []
@@ -1573,7 +1681,7 @@ def group_by_region(images: Iterable[Image]) -> dict[str, list[Image]]:
 
 
 def summarize(
-    results: dict[Image, Outcome], release: Release, record: Record, args: argparse.Namespace
+    results: dict[Image, Outcome], pruned: Sequence[Pruned], release: Release, record: Record, args: argparse.Namespace
 ) -> Iterator[str]:
     """What the run did, or would do, line by line: bootimages, builds, a table of the regions, totals."""
     kept = [image for image, (_, reason, seen) in results.items() if reason == BOOTIMAGE and seen and seen.own]
@@ -1588,29 +1696,32 @@ def summarize(
         builds[reason_to_skip(build, release) or ("on record" if build in record else found)] += 1
     yield f"builds: {len(release.builds)} ({format_counts(builds)})"
     success = Result.TO_DELETE if args.dry_run else Result.DELETED
-    others = {image: outcome for image, outcome in results.items() if outcome.reason != BOOTIMAGE}
-    yield from format_table(others, [success, Result.GONE, Result.KEPT, Result.FAILED])
-    left = 0
-    for kind in ("images", "snapshots"):
-        outcomes = [
-            outcome for image, outcome in others.items() if isinstance(image, Snapshot) == (kind == "snapshots")
-        ]
-        left += sum(len(o.seen.snapshots) for o in outcomes if o.result is success and o.seen)
-        for result in Result:
-            of_result = Counter(outcome.reason for outcome in outcomes if outcome.result is result)
-            if of_result or (result is success and (kind == "images" or args.delete_snapshots)):
-                details = f" ({format_counts(of_result)})" if any(of_result) else ""
-                yield f"{kind} {result.value}: {sum(of_result.values()):,}{details}"
-    if left and not args.delete_snapshots:
-        verb = "to leave" if args.dry_run else "left by this run"
-        yield f"snapshots {verb}, still billed: {left:,} (a run with --delete-snapshots deletes all that are marked)"
+    images = [outcome for outcome in results.values() if outcome.reason != BOOTIMAGE]
+    yield from format_table(results, [success, Result.GONE, Result.KEPT, Result.FAILED])
+    yield from format_totals("images", images, success)
+    if args.delete_snapshots:
+        outcomes = [outcome for region in pruned for outcome in region.snapshots.values()]
+        yield from format_totals("snapshots", outcomes, success)
+    if args.dry_run:
+        more = sum(len(outcome.seen.snapshots) for outcome in images if outcome.result is success and outcome.seen)
+        yield f"snapshots that a run would leave, still billed: {more:,}"
+    for kind, count in sum((region.billed for region in pruned), Counter[str]()).items():
+        yield f"{kind}: {count:,}"
+
+
+def format_totals(kind: str, outcomes: Sequence[Outcome | SnapshotOutcome], success: Result) -> Iterator[str]:
+    """A line for each result, with the reasons."""
+    for result in Result:
+        reasons = Counter(outcome.reason for outcome in outcomes if outcome.result is result)
+        if reasons or result is success:
+            yield f"{kind} {result.value}: {sum(reasons.values()):,}" + f" ({format_counts(reasons)})" * any(reasons)
 
 
 def format_table(results: dict[Image, Outcome], columns: Sequence[Result]) -> Iterator[str]:
-    """A row for each region, and the total."""
+    """A row for each region with images that are no bootimages, and the total."""
     counts: dict[str, Counter[Result]] = defaultdict(Counter)
     for image, outcome in results.items():
-        if not isinstance(image, Snapshot):
+        if outcome.reason != BOOTIMAGE:
             counts[image.region][outcome.result] += 1
     total: Counter[Result] = sum(counts.values(), Counter())
     if counts:
@@ -1639,8 +1750,17 @@ class RedactingFormatter(logging.Formatter):
         return super().formatMessage(record)
 
 
-class LogFile(logging.FileHandler):
-    """The log file. If a line cannot be written to it, the run ends: what a change leaves would be named nowhere."""
+class LogFile(logging.handlers.WatchedFileHandler):
+    """The log file, opened anew if it was rotated away.
+
+    If a line cannot be written to it, the run ends: what a change leaves would be named nowhere.
+    """
+
+    def reopenIfNeeded(self) -> None:  # noqa: N802
+        try:
+            super().reopenIfNeeded()
+        except OSError:  # which the handler of the standard library would not handle
+            self.handleError(logging.makeLogRecord({}))
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         reason = f"the log {self.baseFilename} cannot be written: {one_line(sys.exc_info()[1])}"
@@ -1717,10 +1837,10 @@ def show_status(status: str) -> None:
             handler.show(status)
 
 
-def show_progress(work: Future[int]) -> None:
+def show_progress(ended: threading.Event) -> None:
     """Show the progress until the work is done."""
     logged = time.monotonic()
-    while wait([work], timeout=STATUS_SECONDS).not_done:
+    while not ended.wait(STATUS_SECONDS):
         show_status(str(progress))
         if time.monotonic() - logged >= PROGRESS_SECONDS:
             logged = time.monotonic()
@@ -1730,14 +1850,6 @@ def show_progress(work: Future[int]) -> None:
 
 def log_end(status: int, log: logging.Logger = log) -> None:
     log.info("ended with status %d after %s", status, timedelta(seconds=round(time.monotonic() - progress.run_started)))
-
-
-def log_unexpected(what: str, error: BaseException) -> str:
-    """Log an exception that no part of this program expects; returns it as a reason."""
-    reason = one_line(f"unexpected {error!r}")
-    log.error("%s failed: %s: please report it, with the log of a run with --debug", what, reason)
-    log.debug("%s", what, exc_info=error)
-    return reason
 
 
 def end_process(status: int, message: str, log: logging.Logger = log) -> None:
@@ -1784,22 +1896,13 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--dry-run", action="store_true", help="Just print what would happen")
     parser.add_argument("--debug", "-d", action="store_true", help="Enable debug logging")
-    parser.add_argument(
-        "--filename",
-        type=file_path,
-        default="deleted_images.json",
-        help="Path to file where bootimage data can be recorded; will allow for faster execution if script is run "
-        "multiple times",
-    )
-    parser.add_argument(
-        "--log-to-file",
-        type=file_path,
-        default="aliyun_pruner.log",
-        help="Filename to record all log output to",
-    )
-    parser.add_argument(
-        "--delete-snapshots", action="store_true", help="Delete the snapshots behind the deleted images, too"
-    )
+    record_help = "Path to file where bootimage data can be recorded; will allow for faster execution if script is run "
+    record_help += "multiple times"
+    parser.add_argument("--filename", type=file_path, default="deleted_images.json", help=record_help)
+    log_help = "Filename to record all log output to"
+    parser.add_argument("--log-to-file", type=file_path, default="aliyun_pruner.log", help=log_help)
+    snapshots_help = "Delete the snapshots behind the deleted images, too"
+    parser.add_argument("--delete-snapshots", action="store_true", help=snapshots_help)
     parser.add_argument("release", type=release_number, help="OCP release to operate on")
     args = parser.parse_args(argv)
     if os.path.realpath(args.filename) == os.path.realpath(args.log_to_file):
@@ -1816,10 +1919,8 @@ def attempt(args: argparse.Namespace) -> int:
         status = run(args)
     except Refusal as error:
         log.error("%s (nothing was changed)", error)
-    except OutsideError as error:
-        log.error("%s", error)
     except Exception as error:
-        log_unexpected("the run", error)
+        log.error("%s", as_expected(error))
     return status
 
 
@@ -1830,13 +1931,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     for signum in SIGNALS:
         if signal.getsignal(signum) != signal.SIG_IGN:
             signal.signal(signum, end_at_once)
-    work = ThreadPoolExecutor(1).submit(attempt, args)
-    display = threading.Thread(target=show_progress, args=[work], daemon=True)
+    ended = threading.Event()
+    display = threading.Thread(target=show_progress, args=[ended], daemon=True)
     with contextlib.suppress(RuntimeError):  # no more threads: go on without it
         display.start()
+    status = next(call_each(attempt, 1, [args]))
+    ended.set()
+    if display.ident:
         display.join()
-    log_end(work.result())
-    return work.result()
+    log_end(status)
+    return status
 
 
 if __name__ == "__main__":

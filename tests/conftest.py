@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,11 @@ def prune(world: World, tmp_path: Path) -> Prune:
 
 
 @pytest.fixture
-def region() -> Any:
-    """A main.Region for a dry run, in this process; a test gives it its release and its calls."""
-    environment = main.Environment("key ID", "secret", "", True, True)
-    return main.Region(environment, main.parse_args(["--dry-run", "4.10"]), REGIONS[0], [])
+def region() -> Callable[..., main.Region]:
+    """Makes a main.Region in this process: of these calls, the release, the images seen, the witness and options."""
+
+    def make(ecs: Any, release: main.Release, own: Any = (), witness: Any = (), options: Any = ()) -> main.Region:
+        ecs.region = REGIONS[0]
+        return main.Region(main.FirstLook(ecs, witness), release, dict(own), main.parse_args([*options, "4.10"]))
+
+    return make

@@ -84,11 +84,14 @@ class Fault:
     id: str = ""  # of an image or a snapshot that the call names, "" for all
     calls: Container[int] = range(1, sys.maxsize)
     late: Answer | None = None  # sent after ECS has carried the call out
+    when: Callable[[Collection[str]], object] = lambda ids: True  # asked with the IDs that the call names
     count: int = 0
 
     def applies(self, what: str, region: str = "", ids: Collection[str] = ()) -> bool:
         """Whether this call goes wrong. Counts it."""
         if self.what not in what or self.region not in ("", region) or (self.id and self.id not in ids):
+            return False
+        if not self.when(ids):
             return False
         self.count += 1
         return self.count in self.calls
@@ -109,5 +112,9 @@ class Faults:
     calls_a_minute: int | None = None  # for each region and operation; more are throttled until the next minute
     commits_listed: int | None = None  # The list of commits ends after so many, with status 200.
     listing_lag: float = 0.0  # seconds that a deleted image stays listed
+    leaving_rate: float | None = None  # so many deleted images leave the listing in a second, one after the other
+    untagged_shown_without_tags: bool = False  # as in old samples of the answer of DescribeSnapshots
+    most_connections: int | None = None  # that the proxy allows at the same time
+    proxy_refusal: str = ""  # the status that the proxy answers instead of connecting
     ignore_missing: bool = False  # DeleteImage succeeds if there is no such image, as one sentence of its page says
     on_call: Callable[[Call], None] | None = None  # called when a request arrives, before it is carried out

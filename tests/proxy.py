@@ -139,12 +139,20 @@ class Sandbox:
             self.under_way["connection"] -= 1
             if method != "CONNECT":
                 self.leaks.append(f"plain HTTP: {method} {target}")
-            if method != "CONNECT" or not self.exists(host):
-                await self.loop.sock_sendall(connection, b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+            status = self.faults.proxy_refusal
+            if method != "CONNECT" or not self.exists(host) or self.is_full():
+                status = "502 Bad Gateway"
+            if status:
+                await self.loop.sock_sendall(connection, f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
                 connection.close()
                 return
             await self.loop.sock_sendall(connection, b"HTTP/1.1 200 Connection established\r\n\r\n")
             await self.loop.connect_accepted_socket(self.server, connection, ssl=self.tls_context(host))
+
+    def is_full(self) -> bool:
+        """Whether no more connections are allowed, those under way to be opened included."""
+        most = self.faults.most_connections
+        return most is not None and len(self.server.connections) >= most
 
     def exists(self, host: str) -> bool:
         closed = region_of(host) in CLOSED_REGIONS

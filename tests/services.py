@@ -15,6 +15,7 @@ from faults import REQUEST_ID, THROTTLED, Answer, Faults, Refused
 from world import GITHUB_TOKEN, SECRETS, STATUSES, STORE_ROOT, STREAM_METADATA, EcsImage, EcsSnapshot, World, ecs_host
 
 REPOSITORY = "/repos/openshift/installer"
+LISTED_BY_TAG = 1000  # the most that a listing with a filter by tag shows
 # A meta.json is 100 to 300 KB, most of it the list of packages.
 PACKAGES = json.dumps(
     {"commitmeta": {"pkglist": [["package-" + "x" * 40, "0", "1.0", "1.el8", "x86_64"]] * 1500}}
@@ -96,6 +97,7 @@ class EcsService:
         self.nonces: set[str] = set()
         self.signatures: set[str] = set()
         self.calls_in_minute: Counter[tuple[str, str, int]] = Counter()
+        self.leaves_at: dict[str, float] = {}  # when each deleted image leaves the listing, by ID
         self.operations = {
             "DescribeImages": self.describe_images,
             "DescribeSnapshots": self.describe_snapshots,
@@ -158,7 +160,9 @@ class EcsService:
         image = self.world.images.get(id)
         if image is None or image.region != region or not (image.owner == account or image.public):
             return None
-        gone = image.deleted_at is not None and self.clock() - image.deleted_at >= self.faults.listing_lag
+        gone = image.deleted_at is not None and self.clock() >= self.leaves_at.get(
+            id, image.deleted_at + self.faults.listing_lag
+        )
         return None if gone else image
 
     def find_own(self, account: str, region: str, id: str) -> EcsImage:
@@ -196,8 +200,13 @@ class EcsService:
         wanted = dict.fromkeys(ids or self.world.snapshots)
         found = (self.find_snapshot(account, query["RegionId"], id) for id in wanted)
         listed = [snapshot for snapshot in found if snapshot and has_tags(snapshot, tags_in(query))]
+        if tags_in(query):
+            # The comments of the vendor's SDK alibabacloud-ecs20140526 7.11.8. What TotalCount says then is assumed.
+            listed = listed[:LISTED_BY_TAG]
+        shown_without = self.faults.untagged_shown_without_tags
         snapshots = [
-            {"SnapshotId": snapshot.id, "Status": "accomplished", "Tags": described_tags(snapshot.tags)}
+            {"SnapshotId": snapshot.id, "Status": "accomplished"}
+            | ({} if shown_without and not snapshot.tags else {"Tags": described_tags(snapshot.tags)})
             for snapshot in listed[(page - 1) * size : page * size]
         ]
         return {"TotalCount": len(listed), "PageNumber": page, "PageSize": size, "Snapshots": {"Snapshot": snapshots}}
@@ -236,6 +245,9 @@ class EcsService:
             raise Refused(403, "ImageUsingByInstance", "The image is used by an instance.")
         if image.deleted_at is None:
             image.deleted_at = self.clock()
+            interval = 1 / self.faults.leaving_rate if self.faults.leaving_rate else 0
+            last = max(self.leaves_at.values(), default=0.0)
+            self.leaves_at[image.id] = max(image.deleted_at + self.faults.listing_lag, last + interval)
         return {}
 
     def delete_snapshot(self, account: str, query: dict[str, str]) -> dict[str, Any]:

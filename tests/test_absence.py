@@ -38,11 +38,13 @@ def test_listing_that_shifts_between_two_pages_is_read_to_its_end() -> None:
     """One more, listed first, moves all others by one; a page that comes again is the end."""
     ids = [f"s-{number}" for number in range(250)]
     pages = {1: ids[:100], 2: ids[99:199], 3: ids[199:]}
-    ecs: Any = SimpleNamespace(patience=main.Patience())
-    ecs.list_page = lambda _, page: main.Look(dict.fromkeys(pages[page], SEEN), main.read_clocks())
-    assert list(main.Ecs.list_all(ecs, object)) == ids
+
+    def fetch(page: int) -> main.Look[Seen]:
+        return main.Look(dict.fromkeys(pages[page], SEEN), main.read_clocks())
+
+    assert list(main.list_all(fetch, main.Patience())) == ids
     pages[3] = pages[2]
-    assert len(main.Ecs.list_all(ecs, object)) == 199
+    assert len(main.list_all(fetch, main.Patience())) == 199
 
 
 BOOTIMAGES = {"m-boot": Image(REGION, "m-boot", BOOTIMAGE)}
@@ -60,18 +62,21 @@ def test_absent_image_is_gone_only_with_a_witness(
     region: Any, id: str, witness: str, begun: bool, outcome: Outcome
 ) -> None:
     image = Image(REGION, id, PRIVATE_BUILD)
-    region.release = main.Release("4.10", frozenset({BOOTIMAGE}), BOOTIMAGES, {})
-    region.witness, region.seen, region.begun = witness, {id: SEEN}, {image} if begun else set()
-    assert region.decide(image, None) == outcome
+    release = main.Release("4.10", frozenset({BOOTIMAGE}), BOOTIMAGES, {})
+    here = region(SimpleNamespace(delete=lambda _: None), release, {id: SEEN}, (witness,) if witness else ())
+    if begun:
+        here.delete_image(main.Look({id: SEEN}, main.read_clocks()), image)
+    assert here.decide(image, None) == outcome
 
 
-def test_witness_of_a_region_without_bootimages_is_best_an_image_of_no_build(region: Any) -> None:
+def test_witness_of_a_region_without_bootimages_is_best_an_image_of_no_build() -> None:
     """Another release's run may delete its builds' images."""
     names = {"m-1": "no candidate's", "m-2": "rhcos-411.86.202207150124-0", "m-3": "my-server", "m-4": ""}
     own = {id: SEEN._replace(name=name) for id, name in names.items()}
-    region.ecs = SimpleNamespace(own_images=lambda: own, patience=main.Patience())
-    region.prune(main.Release("4.10", frozenset(), {}, {"m-1": Image(OTHER_REGION, "m-1", PRIVATE_BUILD)}))
-    assert region.witness == "m-3"
+    ecs: Any = SimpleNamespace(region=REGION, patience=main.Patience())
+    ecs.images = lambda _, **__: main.Look(own, main.read_clocks())
+    release = main.Release("4.10", frozenset(), {}, {"m-1": Image(OTHER_REGION, "m-1", PRIVATE_BUILD)})
+    assert main.open_region(main.FirstLook(ecs), release, main.parse_args(["4.10"])).witness == ("m-3",)
 
 
 @pytest.mark.parametrize("looks", [2, 4], ids=["before it deletes", "before it confirms"])

@@ -5,14 +5,39 @@ from __future__ import annotations
 import time
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from faults import FORBIDDEN, HANGS, LOST, NOT_GZIP, NOT_JSON, THROTTLED, UNAVAILABLE, Answer, Fault, ecs_error
-from harness import BOOTIMAGE, PRIVATE_BUILD, REGIONS, Prune, Run, assert_next_run_finishes, assert_record_is_true
+from faults import (
+    FORBIDDEN,
+    HANGS,
+    LOST,
+    NOT_GZIP,
+    NOT_JSON,
+    REQUEST_ID,
+    THROTTLED,
+    UNAVAILABLE,
+    Answer,
+    Call,
+    Fault,
+    ecs_error,
+)
+from harness import (
+    BOOTIMAGE,
+    PRIVATE_BUILD,
+    REGIONS,
+    Prune,
+    Run,
+    assert_all_pruned,
+    assert_next_run_finishes,
+    assert_record_is_true,
+    recorded,
+)
 from world import BUILDS_URL, World, ecs_host, image_id, meta_path
 
 import main
-from main import Image, LostError, Result
+from main import FirstLook, Image, Result
 
 REGION = REGIONS[0]
 IN_USE, TOO_MANY_TAGS = ecs_error(403, "ImageUsingByInstance"), ecs_error(403, "QuotaExceed.Tags")
@@ -59,9 +84,8 @@ def test_failure_is_one_line_with_its_reason_and_costs_few_calls_and_no_other_im
     for region, (*_, words) in FAILURES.items():
         assert "Error(" not in run.line("ERROR", f"{region}: images left for the next run: ", f"{ids[region]}", words)
     assert minutes_of(run, "ecs") < 20
-    # One more, if the first call was answered before the others began.
-    assert calls_in(run, "cn-hangzhou", "ModifyImage") <= main.REGION_WORKERS + 1
-    assert calls_in(run, "cn-hangzhou", "DeleteImage") <= main.REGION_WORKERS + 1
+    assert calls_in(run, "cn-hangzhou", "ModifyImage") <= 2 * main.REGION_THREADS
+    assert calls_in(run, "cn-hangzhou", "DeleteImage") <= 2 * (main.REGION_THREADS + 1)
     assert calls_in(run, "cn-chengdu", "TagResources") <= 20
     assert_record_is_true(run)
     assert_next_run_finishes(prune)
@@ -83,15 +107,97 @@ def test_region_that_answers_too_little_is_given_up(prune: Prune, fault: Fault, 
 
 
 def test_exception_that_nothing_expects_fails_its_region_only(caplog: pytest.LogCaptureFixture) -> None:
-    environment = main.Environment("key ID", "secret", "", True, True)
-    broken, lost = (main.Region(environment, main.parse_args(["4.10"]), name, []) for name in REGIONS)
-    broken.images, lost.images = [Image(REGION, "m-1")], [Image(REGIONS[1], "m-2")]
-    broken.error, lost.error = KeyError("surprise"), LostError("lost")
-    seen = main.Seen(own=True, public=False, in_use=False, pinned=False, tag="", name="", snapshots=())
-    broken.outcomes[broken.images[0]] = main.Outcome(Result.DELETED, "", seen)  # but no look has confirmed it
-    results = main.prune_regions([broken, lost], main.Release("4.10", frozenset(), {}, {}))
-    assert [outcome.result for outcome in results.values()] == [Result.FAILED] * 2
-    assert "us-east-1 failed: unexpected KeyError('surprise'): please report it" in caplog.text
+    ecs: Any = SimpleNamespace(region=REGION, patience=main.Patience(), close=lambda: None, images={}.popitem)
+    images = [Image(REGION, "m-1"), Image(REGION, "m-named")]
+    release = main.Release("4.10", frozenset(), {"m-named": images[1]}, {})
+    pruned = main.prune_region(FirstLook(ecs), images, release, main.parse_args(["4.10"]))
+    assert {image.id: outcome.result for image, outcome in pruned.images.items()} == {"m-1": Result.FAILED}
+    assert len(pruned.problems) == 1
+    assert "us-east-1: images left for the next run: 1 (m-1): unexpected TypeError" in pruned.problems[0]
+    assert "please report it" in caplog.text
+
+
+RISK = ecs_error(403, "Forbidden.RiskControl")
+
+
+def test_region_that_refuses_the_credentials_leaves_the_others_pruned(world: World, prune: Prune) -> None:
+    """As one that closes may do. Only if every region that answers says so, the run is refused."""
+    prune.faults.failing = [Fault("DescribeImages", RISK, REGION)]
+    run = prune()
+    assert run.status == 1
+    assert {image.region for image in world.listed("to be pruned")} == {REGION}
+    assert "Forbidden.RiskControl" in run.line("ERROR", f"{REGION}: images left for the next run: 2")
+
+
+def test_outage_after_the_last_deletion_costs_minutes(world: World, prune: Prune) -> None:
+    def is_pruned(_: object) -> bool:
+        return REGION not in {image.region for image in world.listed("to be pruned")}
+
+    prune.faults.failing = [Fault("DescribeImages", UNAVAILABLE, REGION, when=is_pruned)]
+    prune.clock_speed = 60
+    run = prune()
+    assert run.status == 1 and run.line("ERROR", f"{REGION}: images left for the next run: 2")
+    assert minutes_of(run, "ecs") < 2.5
+    assert_record_is_true(run)
+    assert_next_run_finishes(prune)
+
+
+def test_images_that_leave_the_listing_slowly_cost_few_looks(world: World, prune: Prune) -> None:
+    world.add_builds_around(400, [REGION], datetime(2022, 2, 1), empty=1000)
+    prune.faults.leaving_rate, prune.clock_speed = 5, 20
+    run = prune()
+    assert_all_pruned(run)
+    # A look at 99 of those left, every ten seconds: 9 rounds of at most five looks.
+    assert calls_in(run, REGION, "DescribeImages") < 70
+
+
+def test_images_that_stay_in_the_listing_hide_none_that_is_gone(world: World, prune: Prune) -> None:
+    world.add_builds_around(240, [REGION], datetime(2022, 2, 1), empty=1000)
+    staying = {image.id for image in world.listed("to be pruned") if image.region == REGION and image.public}
+    done = Answer(200, {"RequestId": REQUEST_ID})  # but it was not carried out
+    prune.faults.failing = [Fault("DeleteImage", done, when=staying.intersection)]
+    prune.faults.listing_lag, prune.clock_speed = 30, 200
+    run = prune()
+    assert run.status == 1 and run.line(
+        "ERROR", f"{REGION}: images left for the next run: {len(staying)}", "still listed"
+    )
+    assert {id for id, deleted in recorded(run).items() if not deleted} == staying
+
+
+def test_images_that_somebody_pins_meanwhile_are_kept_although_their_deletion_is_denied(
+    world: World, prune: Prune
+) -> None:
+    """The account's policy protects what is pinned. A few denials say nothing of the other images of the region."""
+    world.add_builds_around(500, [REGION], datetime(2022, 2, 1), empty=1000)
+    pinned: set[str] = set()
+    looked = 0  # as many were pinned when the last look was asked for
+
+    def pin(call: Call) -> None:
+        """Pin what is to be deleted: four images after the first look, and four more after the next one."""
+        nonlocal looked
+        if call.where == REGION and call.what == "DescribeImages":
+            looked = len(pinned)
+        if call.where == REGION and call.what == "DeleteImage" and len(pinned) < min(looked + 4, 8):
+            pinned.update(call.ids)
+            world.images[call.ids[0]].tags["bootimage"] = "true"
+
+    prune.faults.failing = [Fault("DeleteImage", FORBIDDEN, when=pinned.intersection)]
+    prune.faults.on_call = pin
+    run = prune()
+    assert run.status == 0
+    assert {image.id for image in world.listed("to be pruned")} == pinned and len(pinned) == 8
+    assert all(run.line("WARNING", id, main.PINNED) for id in pinned)
+
+
+def test_sessions_are_closed_where_a_proxy_allows_few_connections(world: World, tmp_path: Path) -> None:
+    prune = Prune(world := World(), tmp_path)
+    regions = [*FAILURES, "ap-northeast-1"]
+    world.add_bootimage(BOOTIMAGE, regions)
+    world.add_builds_around(30, regions, datetime(2022, 2, 1), empty=1000)
+    prune.faults.most_connections, prune.clock_speed = 24, 20  # for half of what the regions would use
+    run = prune()
+    assert_all_pruned(run)
+    assert minutes_of(run, "ecs") < 2
 
 
 def test_damaged_document_is_a_lost_answer(world: World, prune: Prune) -> None:

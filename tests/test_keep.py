@@ -66,8 +66,8 @@ def test_pin_is_known_in_any_capitalisation_and_among_other_tags() -> None:
     pins = ("bootimage=true", "bootimage=True", "Bootimage=true", "BOOTIMAGE=TRUE")
     for tag in (*pins, "bootimage=false", "bootimage=", "not-bootimage=true", "other=true"):
         tags = [dict(zip(("TagKey", "TagValue"), each.split("="))) for each in ("a=true", tag, "bootimage2=true")]
-        assert main.parse_resource({"Tags": {"Tag": tags}}).pinned == (tag in pins)
-    assert main.parse_resource({"Tags": {"Tag": []}}).in_use  # unless it says that it is not
+        assert main.parse_seen({"Tags": {"Tag": tags}}).pinned == (tag in pins)
+    assert main.parse_seen({"Tags": {"Tag": []}}).in_use  # unless it says that it is not
 
 
 def test_build_is_pruned_if_it_is_dated_and_30_days_old_and_of_this_release() -> None:
@@ -98,11 +98,10 @@ def test_image_is_a_bootimage_if_any_list_says_so_and_looked_at_unless_all_say_d
 
 
 def test_no_change_rests_on_a_look_that_is_older_than_a_minute(region: Any) -> None:
-    region.release = RELEASE
-    del region.ecs  # Whatever it asks for now is an error.
+    here = region(SimpleNamespace(), RELEASE)  # Whatever it asks for is an error.
     old = main.Look({IMAGE.id: SEEN._replace(public=True, tag="")}, (time.time() - 61, time.monotonic()))
-    assert not region.tag([IMAGE], "false", old) and not region.mark_snapshots([IMAGE], old)
-    assert not region.delete_image(old, IMAGE) and not region.delete_snapshot(old, main.Snapshot(REGION, "s-1"))
+    assert not here.tag([IMAGE], "false", old) and not here.mark_snapshots([IMAGE], old)
+    assert not here.delete_image(old, IMAGE) and not here.delete_snapshot(old, "s-1")
 
 
 def test_nothing_that_can_block_comes_between_check_and_deletion(region: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,8 +112,8 @@ def test_nothing_that_can_block_comes_between_check_and_deletion(region: Any, mo
         return True
 
     monkeypatch.setattr(main.image_log, "info", lambda *_: log("log"))
-    region.ecs = SimpleNamespace(delete=lambda _: log("delete"))
-    region.delete_image(SimpleNamespace(seen={IMAGE.id: SEEN}, is_fresh=lambda: log("check")), IMAGE)
+    here = region(SimpleNamespace(delete=lambda _: log("delete")), RELEASE)
+    here.delete_image(SimpleNamespace(seen={IMAGE.id: SEEN}, is_fresh=lambda: log("check")), IMAGE)
     assert events == ["log", "check", "delete", "log"]
 
 

@@ -83,7 +83,7 @@ def test_figures_of_the_summary_add_up(world: World, prune: Prune) -> None:
     assert run.line("images already gone: 2 (2 no longer listed)")
     assert run.line(f"bootimage {BOOTIMAGE}: 2 regions") and run.line("bootimages kept: 5")
     assert "images deleted: 3\n" in run.output and "images kept: 2 (2 pinned by" in run.output
-    assert run.line("ERROR", FAILING, "OperationDenied") and run.line("snapshots left", "3")
+    assert run.line("ERROR", FAILING, "OperationDenied") and run.line("snapshots marked, still billed", ": 3")
 
 
 def test_debug_run_has_each_call_with_what_it_is_about_and_no_secret_is_in_any_output(prune: Prune) -> None:
@@ -101,14 +101,14 @@ REDACTED = {
     f"key {SECRET}!": "key <ALIYUN_ACCESS_KEY_SECRET>!",
     "?Signature=a%2Fb%3D&Action=x Signature%3DT%252F": "?Signature=<redacted>&Action=x Signature%3D<redacted>",
     "407: Basic ZGVwbG95ZXI6cEBzc3dvcnQ= is wrong": "407: Basic <HTTPS_PROXY> is wrong",
-    "http://deployer:p@sswort@proxy:3128/": "http://<HTTPS_PROXY>:p@<HTTPS_PROXY>@proxy:3128/",
+    "http://deployer:p%40sswort@proxy:3128/": "http://<HTTPS_PROXY>@proxy:3128/",
     "a\n1 INFO\x1b[2J\u202e": r"a\n1 INFO\x1b[2J\u202e",
 }
 
 
 def test_no_foreign_text_forges_a_line_or_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALIYUN_ACCESS_KEY_SECRET", f" {SECRET} ")
-    monkeypatch.setenv("HTTPS_PROXY", "http://deployer:p@sswort@proxy:3128/")
+    monkeypatch.setenv("HTTPS_PROXY", "http://deployer:p%40sswort@proxy:3128/")
     for text, expected in REDACTED.items():
         assert main.RedactingFormatter().format(logging.makeLogRecord({"msg": text})) == expected
     assert main.one_line("a\n b") == "a b"
@@ -133,9 +133,11 @@ def test_progress_is_logged_every_30_seconds_where_there_is_no_terminal(prune: P
     assert "INFO    builds.json 0/5" in run.output and "INFO builds 0/5" in run.log
 
 
-def test_progress_counts_what_is_done_and_failed_and_the_regions_that_are_throttled() -> None:
+def test_progress_counts_what_is_done_and_deleted_and_the_regions_that_are_throttled() -> None:
     progress = main.Progress()
-    progress.begin("images", 1234, {1: "done", 2: main.OutsideError("failed")}, {3: "done"})
-    assert str(progress) == "images 3/1,234, failed 1"
+    progress.begin("images", 1234)
+    for deleted in (0, 1, 1):
+        progress.count(deleted=deleted)
+    assert str(progress) == "images 3/1,234, images deleted 2"
     progress.throttled = {"us-east-1": time.time() + 30, "cn-beijing": time.time() - 1}
     assert re.search(r"regions throttled 1, until \d\d:\d\d:\d\d$", str(progress))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faults import Call
 from harness import BUILD_WITHOUT_IMAGES, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, in_shell, recorded
 from world import World, days_ago, image_id
 
@@ -97,7 +99,7 @@ def test_record_is_whole_at_every_moment(tmp_path: Path) -> None:
 
     def write() -> None:
         for number in range(50):
-            main.replace_file(str(path), contents[number % 2].encode())
+            main.update_file(str(path), contents[number % 2].encode)
 
     writer = threading.Thread(target=write)
     writer.start()
@@ -126,6 +128,39 @@ def test_two_runs_at_once_share_a_record_and_keep_what_others_wrote_meanwhile(wo
     assert prune.files == {"a", "b", "deleted_images.json"}
 
 
+def test_record_that_another_run_replaces_while_the_new_one_is_made_keeps_both(tmp_path: Path) -> None:
+    """A large record takes longer to parse and to write than a run waits for the lock."""
+    path, others = str(tmp_path / "record.json"), [OTHER_BUILD, PRIVATE_BUILD]
+
+    def update(record: main.Record) -> main.Record:
+        if others:
+            other = others.pop()
+            assert main.save_record(path, lambda now: {**now, other: []}) == []
+        return {**record, NEW_BUILD: []}
+
+    assert main.save_record(path, update) == []
+    assert main.load_record(path).keys() == {NEW_BUILD, OTHER_BUILD, PRIVATE_BUILD}
+
+
+def test_folder_that_lets_no_mode_be_set_gets_the_record_with_the_time_of_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As CIFS, Azure Files and S3 mounts are."""
+    path = tmp_path / "record.json"
+    path.write_text("{}")
+    os.utime(path, (0, 0))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    for name in ("chmod", "utime"):
+        monkeypatch.setattr(os, name, refuse)
+    main.check_replaceable(str(path))
+    assert main.save_record(str(path), lambda _: {NEW_BUILD: []}) == []
+    assert main.load_record(str(path)) == {NEW_BUILD: []}
+    assert time.time() - path.stat().st_mtime < 60
+
+
 @pytest.mark.parametrize(("held", "waited"), [(0.5, 0.5), (60.0, 2.0)])
 def test_lock_of_the_folder_is_waited_for_two_seconds_at_most(tmp_path: Path, held: float, waited: float) -> None:
     path = tmp_path / "record.json"
@@ -148,7 +183,49 @@ def test_record_that_does_not_fit_on_the_disk_stays_as_it_was(prune: Prune, kibi
     assert run.status == 1
     assert run.line("ERROR", f"the record {path}", words)
     assert bool(run.sandbox.calls) == (prune.world.listed("to be pruned") == []) == (kibibytes == 4)
+    assert ("images deleted: 84" in run.output) == (kibibytes == 4)
     assert (path.read_text(), prune.files) == (before, {"deleted_images.json"})
+
+
+def test_log_that_is_rotated_away_is_opened_anew(world: World, prune: Prune) -> None:
+    """logrotate with `compress` removes the file that is still open."""
+    world.add_builds_around(60, REGIONS, datetime(2022, 2, 1))
+    log, rotated = prune.folder / "aliyun_pruner.log", [""]
+    aside = log.with_suffix(".1")
+    deletions = itertools.count()
+
+    def rotate(call: Call) -> None:
+        """With every fifth deletion, move the log aside, or read and remove what was moved aside before."""
+        if call.what != "DeleteImage" or next(deletions) % 5:
+            return
+        if aside.exists():
+            rotated.append(aside.read_text())
+            aside.unlink()
+        elif log.exists():
+            log.rename(aside)
+
+    prune.faults.on_call = rotate
+    run = prune()
+    assert run.status == 0 and len(rotated) > 5
+    logs = "".join([*rotated, *(path.read_text() for path in prune.folder.glob("aliyun_pruner.*"))])
+    deleted = [image for image in world.images.values() if not image.listed]
+    assert [image.id for image in deleted if f"{image.id} ({image.build}) deleted" not in logs] == []
+
+
+def test_log_that_cannot_be_opened_anew_ends_the_run(world: World, prune: Prune) -> None:
+    world.add_builds_around(60, REGIONS, datetime(2022, 2, 1))
+    log = prune.folder / "aliyun_pruner.log"
+
+    def replace_by_folder(call: Call) -> None:
+        if call.what == "DeleteImage" and log.is_file():
+            log.unlink()
+            log.mkdir()
+
+    prune.faults.on_call = replace_by_folder
+    run = prune()
+    assert run.status == 1
+    assert run.line("ERROR", "aliyun_pruner.log cannot be written", "directory", "--log-to-file")
+    assert world.listed("to be pruned")
 
 
 def test_log_that_can_no_longer_be_written_ends_the_run_before_the_next_deletion(world: World, prune: Prune) -> None:

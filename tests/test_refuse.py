@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import os
+import re
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
+import trustme
 from faults import FORBIDDEN, HANGS, NO_IMAGES, Answer, Fault, Faults
 from harness import PUBLIC_BUILD, REGIONS, Prune, assert_refused
 from world import API_HOST, BUILDS_URL, COMMITS_URL, KEY_ID, OTHER_KEY_ID, OTHER_SECRET, SECRET, STORE_HOST, ecs_host
@@ -42,7 +49,7 @@ FAULTS: dict[str, tuple[Faults, list[str]]] = {
     "nothing listed": (answering("DescribeImages", *NO_IMAGES), ["none of the", "ecs:DescribeImages"]),
     "no builds.json": (answering("/builds.json", 403), ["no builds.json", "check the release"]),
     "builds.json not answered": (answering(BUILDS_URL, 500), [BUILDS_URL, "500", "try again later"]),
-    "builds.json elsewhere": (answering(BUILDS_URL, *PLAIN_HTTP), [BUILDS_URL, "InvalidSchema"]),
+    "builds.json elsewhere": (answering(BUILDS_URL, *PLAIN_HTTP), [BUILDS_URL, "No connection adapters were found"]),
     "builds.json of another shape, and the others hang": (
         Faults([Fault(BUILDS_URL, Answer(200, [])), Fault("/builds.json", HANGS)]),
         [BUILDS_URL, "not a list of builds"],
@@ -64,7 +71,7 @@ ENVIRONMENTS: dict[str, tuple[dict[str, str | None], list[str], int]] = {  # and
     "expired token": ({"GITHUB_TOKEN": "ghp_expired"}, ["Bad credentials", "GITHUB_TOKEN"], 1),
     "unknown key": ({"ALIYUN_ACCESS_KEY_ID": "LTAI5t78"}, ["InvalidAccessKeyId.NotFound", KEYS[0], "clock"], 6),
     "wrong secret": ({"ALIYUN_ACCESS_KEY_SECRET": "nobodys-secret"}, ["InvalidAccessKeySecret", KEYS[1], "clock"], 6),
-    "another account": (dict(zip(KEYS, (OTHER_KEY_ID, OTHER_SECRET))), ["none of the bootimages", KEYS[0]], 6),
+    "another account": (dict(zip(KEYS, (OTHER_KEY_ID, OTHER_SECRET))), ["none of the 2 bootimages", KEYS[0]], 6),
 }
 
 
@@ -82,28 +89,74 @@ def test_useless_environment_is_found_early(
 def test_regions_that_are_silent_or_throttled_are_no_other_account(
     variables: pytest.MonkeyPatch, kind: type[main.OutsideError]
 ) -> None:
-    def fail(_: main.Region) -> None:
-        raise kind("in its words")
+    def fail(_: object, name: str, __: object) -> main.FirstLook:
+        ecs: Any = SimpleNamespace(region=name)
+        return main.FirstLook(ecs, error=kind("in its words"))
 
-    variables.setattr(main.Region, "find_witness", fail)
-    environment, args = main.read_environment(), main.parse_args(["4.10"])
-    with pytest.raises(main.Refusal, match=r"no region answered.*us-east-1: in its words"):
-        main.check_account([main.Region(environment, args, name, []) for name in REGIONS])
+    variables.setattr(main, "look_first", fail)
+    with pytest.raises(main.Refusal, match=r"no region .*us-east-1: in its words: try again later") as refusal:
+        main.check_account(main.read_environment(), {name: [] for name in REGIONS})
+    assert ("check network and proxy" in str(refusal.value)) == (kind is main.LostError)
 
 
-@pytest.mark.parametrize("bad", ["untrusted_hosts", "misnamed_hosts"])
-@pytest.mark.parametrize("host", [STORE_HOST, ecs_host(REGIONS[0])])
-def test_certificate_that_cannot_be_verified_is_asked_for_once(prune: Prune, bad: str, host: str) -> None:
-    setattr(prune.faults, bad, {host})
-    run = assert_refused(prune, host, "CERTIFICATE_VERIFY_FAILED", "ca.pem: set REQUESTS_CA_BUNDLE")
-    assert run.sandbox.tunnels[host] <= 5  # as many as there are listings
-    assert not [call for call in run.sandbox.calls if host in (call.where, ecs_host(call.where))]
+EVERY_REGION = frozenset(map(ecs_host, REGIONS))
+
+
+@pytest.mark.parametrize(("bad", "advice"), [("untrusted_hosts", "ca.pem: set REQUESTS_CA"), ("misnamed_hosts", "DNS")])
+@pytest.mark.parametrize("hosts", [{STORE_HOST}, EVERY_REGION], ids=["store", "every region"])
+def test_certificate_that_cannot_be_verified_is_asked_for_once(
+    prune: Prune, bad: str, advice: str, hosts: set[str]
+) -> None:
+    setattr(prune.faults, bad, hosts)
+    run = assert_refused(prune, "CERTIFICATE_VERIFY_FAILED", advice)
+    assert sum(run.sandbox.tunnels[host] for host in hosts) <= 5  # as many as there are listings
+    assert not [call for call in run.sandbox.calls if {call.where, ecs_host(call.where)} & hosts]
+
+
+CERTIFICATES = {
+    "certificate has expired": "check this machine's clock",
+    "certificate is not yet valid": "check this machine's clock",
+    "Hostname mismatch, certificate is not valid for 'x'": "another server answers",
+    "unable to get local issuer certificate": "it was verified with ca.pem: set REQUESTS_CA_BUNDLE",
+}
+FAILURES = {
+    **{f"[SSL: CERTIFICATE_VERIFY_FAILED] {words}": advice for words, advice in CERTIFICATES.items()},
+    "Could not find a suitable TLS CA certificate bundle, invalid path: ca.pem": "check ca.pem, and .* REQUESTS_CA",
+    "SSLError(136, '[X509: NO_CERTIFICATE_OR_CRL_FOUND]')": "check ca.pem, and .* REQUESTS_CA",
+    "Tunnel connection failed: 407 Proxy Authentication Required": "the proxy refuses that: check HTTPS_PROXY",
+    "Tunnel connection failed: 403 Forbidden": "the proxy refuses that: check HTTPS_PROXY",
+}
+PASSING = {
+    "Tunnel connection failed: 502 Bad Gateway": "try again later",
+    "ProxyError('Unable to connect to proxy', NewConnectionError('<x>: refused'))": "check HTTPS_PROXY",
+    "Read timed out.": "try again later",
+}
+
+
+def test_failure_says_what_to_do_and_to_try_again_only_where_waiting_helps() -> None:
+    for errors, kind in ((FAILURES, main.DeniedError), (PASSING, main.LostError)):
+        for words, advice in errors.items():
+            failure = main.explain_failure("GET x", f"HTTPSConnectionPool(): (Caused by {words})", "ca.pem", 1.0)
+            assert type(failure) is kind
+            assert re.search(f": {advice}", str(failure)), failure
+            assert ("try again later" in str(failure)) == (advice == "try again later")
+
+
+CAS_OF_NO_USE = {"missing": "missing.pem", "empty": "empty.pem"}
+
+
+@pytest.mark.parametrize("name", CAS_OF_NO_USE.values(), ids=CAS_OF_NO_USE)
+def test_file_without_ca_certificates_is_named(prune: Prune, name: str) -> None:
+    path = prune.folder / name
+    if name == "empty.pem":
+        path.touch()
+    assert_refused(prune, str(path), "REQUESTS_CA_BUNDLE", env=dict.fromkeys(CA_VARIABLES, str(path)))
 
 
 @pytest.fixture
 def variables(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """No variable that main.py reads is set but the key."""
-    for name in (*CA_VARIABLES, "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"):
+    for name in (*CA_VARIABLES, *main.PROXIES, "NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     for name, value in zip(main.SECRETS, (KEY_ID, SECRET, "")):
         monkeypatch.setenv(name, value)
@@ -118,7 +171,10 @@ CAS: dict[tuple[str, str, str], tuple[str | bool, str | bool]] = {
 }
 
 
-def test_certificates_are_verified_whatever_the_variables_say(variables: pytest.MonkeyPatch) -> None:
+def test_certificates_are_verified_whatever_the_variables_say(variables: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("curl", "requests", "alibaba"):
+        (tmp_path / name).write_bytes(trustme.CA().cert_pem.bytes())
+    variables.chdir(tmp_path)
     for values, expected in CAS.items():
         for name, value in zip(CA_VARIABLES, values):
             variables.setenv(name, value)
@@ -147,32 +203,72 @@ def test_malformed_secret_is_named_but_not_its_value(variables: pytest.MonkeyPat
         assert "LTAI5t78" in main.read_environment()
 
 
-PROXIES = {
-    "ftp://u:s3cret@127.0.0.1:9": "check HTTPS_PROXY",
-    "http://u:s3cret@exa..mple:1": "check HTTPS_PROXY",
-    "http://u[er:s3cret@127.0.0.1:9": "check HTTPS_PROXY",
-    "http://u:s3cret@127.0.0.1:9\r": "HTTPS_PROXY contains a blank",
-}
+PASSWORD = "s3cr+t%40x"
+MALFORMED_PROXIES = [
+    "http://releng:P@ssW0rds3cr#1@proxy:3128",
+    *(f"http://u:s3cr{char}t@127.0.0.1:9" for char in "@#/? "),
+    "http://u:s3cr:t@127.0.0.1:9",
+    "ftp://u:s3cr@127.0.0.1:9",
+    "socks5://u:s3cr@127.0.0.1:9",
+    "u:s3cr@127.0.0.1:9",  # no scheme
+    "http://u:s3cr@exa..mple:1",
+    "http://u:s3cr@127.0.0.1:9\r",
+    "http://u:s3cr@127.0.0.1:port",
+]
 
 
-def test_proxy_that_is_of_no_use_is_named_without_its_password(variables: pytest.MonkeyPatch) -> None:
-    for proxy, words in PROXIES.items():
-        variables.setenv("HTTPS_PROXY", proxy)
-        with pytest.raises((main.Refusal, main.OutsideError), match=words) as error:
-            main.Web(main.read_environment()).get_json("https://nowhere.invalid/")
-        assert "s3cret" not in str(error.value)
-    variables.setenv("https_proxy", "http://deployer:pass%40word@proxy:3128")
-    said = main.redact("deployer pass@word pass%40word proxy")
-    assert said == "<https_proxy> <https_proxy>@<https_proxy> <https_proxy> proxy"
+def test_malformed_proxy_is_refused_at_the_start_without_its_value(variables: pytest.MonkeyPatch) -> None:
+    """urllib3 would take a part of the password for the host, show it, and look it up in the DNS."""
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        for proxy in MALFORMED_PROXIES:
+            variables.setenv(name, proxy)
+            with pytest.raises(main.Refusal, match=f"variable {name} is not of the form") as refusal:
+                main.read_environment()
+            assert "s3cr" not in str(refusal.value).lower()
+        variables.delenv(name)
+    variables.setenv("ALL_PROXY", "socks://127.0.0.1:9050/")
+    for proxy in (
+        "proxy",
+        "proxy:3128",
+        "http://127.0.0.1:3128/",
+        f"http://u:{PASSWORD}@[::1]:1",
+        "https://token@a.b-c.d",
+    ):
+        variables.setenv("HTTPS_PROXY", proxy)  # so that ALL_PROXY is not used
+        main.read_environment()
+
+
+def test_password_of_a_proxy_is_redacted_but_no_user(variables: pytest.MonkeyPatch) -> None:
+    variables.setenv("https_proxy", f"http://openshift:{PASSWORD}@proxy:3128")
+    encoded = base64.b64encode(f"openshift:{unquote(PASSWORD)}".encode()).decode()
+    said = main.redact(f"repos/openshift/installer openshift:{PASSWORD}@proxy {PASSWORD} {unquote(PASSWORD)} {encoded}")
+    assert said == "repos/openshift/installer <https_proxy>@proxy <https_proxy> <https_proxy> <https_proxy>"
+    variables.setenv("https_proxy", "http://t0kenOfUser@proxy:3128")
+    assert main.redact("t0kenOfUser@proxy") == "<https_proxy>@proxy"
+
+
+@pytest.mark.parametrize(("status", "tunnels"), [("407 Proxy Authentication Required", 1), ("403 Forbidden", 1)])
+def test_proxy_that_refuses_is_asked_once(prune: Prune, status: str, tunnels: int) -> None:
+    prune.faults.proxy_refusal = status
+    run = assert_refused(prune, status, "check HTTPS_PROXY")
+    assert "try again later" not in run.output
+    assert run.sandbox.tunnels == {API_HOST: tunnels}
 
 
 def test_file_that_is_no_record_is_refused_before_any_call(prune: Prune) -> None:
     path = prune.write_record("{")
     assert assert_refused(prune, "deleted_images.json is not a record", "--filename").sandbox.tunnels == {}
-    for content in (b"", b"\xff", b"null", b"[" * 100_000):
+    for content in (b"\xff", b"null", b"[" * 100_000):
         path.write_bytes(content)
         with pytest.raises(main.Refusal, match=r"deleted_images.json is not a record.*--filename"):
             main.load_record(str(path))
+    path.write_bytes(b"")
+    assert main.load_record(str(path)) == {}
+    path.unlink()
+    os.mkfifo(path)
+    for name in (str(path), "/dev/full"):  # They would be read without end.
+        with pytest.raises(main.Refusal, match=f"the record {name} is not a file, .*--filename"):
+            main.load_record(name)
 
 
 @pytest.mark.parametrize("option", ["--filename=.", "--filename=missing/file", "--log-to-file=missing/file"])

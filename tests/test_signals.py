@@ -31,10 +31,10 @@ def has_come(moment: str | int, sandbox: Sandbox) -> bool:
 
 
 MOMENTS: dict[str, tuple[Faults, str | int, signal.Signals, str]] = {
-    "connecting": (Faults(latency={"connection": 15}), "connection", SIGINT, "branches listed 0/1, failed 0"),
-    "slow answer": (Faults(latency={"ecs": 15}), "ecs", SIGHUP, "regions checked 0/2, failed 0"),
-    "throttled": (Faults(calls_a_minute=3), 8, SIGTERM, "/8, failed 0"),
-    "listing lags": (Faults(listing_lag=1000), 13, SIGTERM, "images 8/8, failed 0"),
+    "connecting": (Faults(latency={"connection": 15}), "connection", SIGINT, "branches listed 0/1"),
+    "slow answer": (Faults(latency={"ecs": 15}), "ecs", SIGHUP, "regions checked 0/2"),
+    "throttled": (Faults(calls_a_minute=3), 8, SIGTERM, "/8, images deleted"),
+    "listing lags": (Faults(listing_lag=1000), 13, SIGTERM, "images 8/8, images deleted 4"),
 }
 
 

@@ -30,6 +30,9 @@ class WorldWeb(main.Web):
         self.token = ""
         self.paths: list[str] = []
 
+    def close(self) -> None:
+        """It has no connections."""
+
     def get_json(self, url: str, missing: str = "") -> Any:
         path, query = urlsplit(url).path, dict(parse_qsl(urlsplit(url).query))
         self.paths.append(path)
@@ -47,9 +50,9 @@ def find_everything(web: WorldWeb, name: str = "4.10") -> tuple[main.Release, se
     record: main.Record = {OLD_BOOTIMAGE: []}  # A bootimage on record is read all the same.
     release, directories = main.find_bootimages(web, name)
     builds, missing = main.find_builds(web, name, directories)
-    uploads, unread = main.find_uploads(web, builds, release, record)
-    assert (missing, unread) == ([], {})
-    release, to_look_at = main.find_images(release._replace(builds=builds), uploads, record)
+    uploads = main.find_uploads(web, builds, release, record)
+    assert (missing, uploads.failed) == ([], {})
+    release, to_look_at = main.find_images(release._replace(builds=builds), uploads.answers, record)
     return release, {image.id for image in to_look_at}
 
 
@@ -80,7 +83,7 @@ def test_of_the_real_history_all_is_kept_that_it_names_and_the_other_release_is_
     release, to_look_at = find_everything(web, name)
     other = {"4.10": "4.11", "4.11": "4.10"}[name]  # The branch of 4.11 begins with versions that name builds of 4.10.
     assert not [path for path in web.paths if path.endswith("/builds.json") and other in path]
-    seen = {i.id: main.parse_resource(as_described(i, KEY_ID)) for i in world.listed() if i.id in to_look_at}
+    seen = {i.id: main.parse_seen(as_described(i, KEY_ID)) for i in world.listed() if i.id in to_look_at}
     deleted = {id for id in seen if not main.reason_to_keep(main.Image("", id), seen[id], release)}
     assert deleted == {i.id for i in world.listed("to be pruned") if i.build[:4] == name.replace(".", "") + "."}
 
@@ -134,7 +137,7 @@ def test_calls_that_are_throttled_or_lost_come_again_in_the_next_minute_or_at_on
     prune.faults.calls_a_minute, prune.clock_speed = 10, 60
     run = prune()
     assert_all_pruned(run)
-    assert max(run.sandbox.ecs.calls_in_minute.values()) <= 10 + main.REGION_WORKERS
+    assert max(run.sandbox.ecs.calls_in_minute.values()) <= 10 + main.REGION_THREADS
 
 
 def test_deletion_counts_when_the_cloud_no_longer_lists_the_image(world: World, prune: Prune) -> None:
