@@ -43,6 +43,7 @@ if __name__ == "__main__":
 import argparse
 import base64
 import contextlib
+import errno
 import fcntl
 import io
 import itertools
@@ -62,7 +63,7 @@ from datetime import datetime, timedelta, timezone
 from enum import Enum
 from functools import partial
 from queue import SimpleQueue
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import IO, Any, Generic, NamedTuple, TypeVar, cast
 from urllib.parse import unquote
 
@@ -102,7 +103,8 @@ USUAL_DIRECTORIES = (
 )
 ECS_ARCHITECTURES = ("x86_64", "aarch64")  # that ECS offers
 
-# The vendor closed these regions on that day, with all that was in them (The Register, 2024-07-01).
+# The vendor closed these regions on that day, with all that was in them (The Register, 2024-07-01). `cn-nanjing` and
+# `cn-fuzhou` are closing; no date is published.
 CLOSED_REGIONS = {"ap-south-1": "2024-07-15", "ap-southeast-2": "2024-09-30"}
 
 # A build may become a bootimage weeks later: over 66 bumps (4.10 to 4.18) the lag was 1 day (median), 16 days (most).
@@ -131,7 +133,6 @@ MOST_LOST = 60.0  # seconds
 MOST_THROTTLED = 900.0  # seconds; the service says when the next call is allowed
 MOST_HUNG = 300.0  # seconds
 MOST_DENIED = 6  # rounds
-MOST_FAILURES = 6  # of one item
 LONGEST_PAUSE = 5.0  # seconds
 CONFIRM_PAUSE = 10.0  # seconds
 MOST_LISTED = 300.0  # seconds; a deleted image can stay in the listing for minutes
@@ -146,9 +147,9 @@ SECRETS = ("ALIYUN_ACCESS_KEY_ID", "ALIYUN_ACCESS_KEY_SECRET", "GITHUB_TOKEN")
 SHORTEST_SECRET = 8  # characters
 SHORTEST_REDACTED = 4  # characters; a shorter password cannot be redacted without garbling the log
 PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
-# urllib3 would take what follows an unencoded @, # or / in a password as the host, and ask the DNS for it.
+# urllib3 would take what follows an unencoded @, #, / or \ in a password as the host, and ask the DNS for it.
 PROXY = re.compile(
-    r"(https?://([^\s@/?#:]+(:[^\s@/?#:]*)?@)?)?([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?"
+    r"(https?://([^\s@/?#:\\\[\]]+(:[^\s@/?#:\\\[\]]*)?@)?)?([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?"
 )
 
 # Error codes of https://api.alibabacloud.com/document/Ecs/2014-05-26/errorCode
@@ -167,10 +168,11 @@ ABSENT = ("403", "404")  # what the store answers for what it does not have
 REMEDIES = {
     "certificate has expired|not yet valid": "check this machine's clock; if it is right, the service is to blame",
     "VERIFY_FAILED.*mismatch": "another server answers for this host: check HTTPS_PROXY and the DNS",
+    "Authority Key Identifier": "Python no longer accepts the form of a CA certificate in {ca}: have it issued anew",
     "VERIFY_FAILED": "it was verified with {ca}: set REQUESTS_CA_BUNDLE, or ALIBABA_CLOUD_CA_BUNDLE for Alibaba Cloud, "
     "to a file with the right CA",
     r"TLS CA certificate|\[X509": "check {ca}, and the variables REQUESTS_CA_BUNDLE and ALIBABA_CLOUD_CA_BUNDLE",
-    "Tunnel connection failed: 4": "the proxy refuses that: check HTTPS_PROXY, and what the proxy allows",
+    "Tunnel connection failed: 4(?!08|29)": "the proxy refuses that: check HTTPS_PROXY, and what the proxy allows",
 }
 
 # Foreign data becomes part of URLs, of host names and of comma-separated lists: only safe characters are accepted.
@@ -184,7 +186,12 @@ ARTIFACT = re.compile(r'/art/storage/([A-Za-z0-9._/-]+)/([^/"]+)/([^/"]+)/[^/"]+
 
 CHECK_ACCOUNT = "check that ALIYUN_ACCESS_KEY_ID is of the account of the RHCOS images, and may call ecs:DescribeImages"
 
-# Snapshots that are left
+# The list that names the images of a build
+LIST_META = "the meta.json of its build"
+LIST_RECORD = "the record; a run with a new --filename reads the meta.json of its build, which"
+
+# What is left
+LEFT_UNLISTED = "images that no list names, and that stay"
 LEFT_MARKED = "snapshots marked, still billed (a run with --delete-snapshots deletes them)"
 LEFT_STAYING = "snapshots marked, but behind images that stay"
 LEFT_UNMARKED = "snapshots left without a mark, still billed (the log names them)"
@@ -199,6 +206,7 @@ NO_FRESH_ANSWER = f"no answer was younger than {LOOK_SECONDS} seconds"
 NOT_LISTED = "not listed, and no image in this region shows that listings are complete"
 
 Record = dict[str, list[dict[str, Any]]]
+Builds = dict[str, dict[str, bool]]  # the URLs of each build's meta.json, and whether it is a tombstone there
 Uploads = dict[str, list["Image"]]  # the images that each build uploaded
 Item = TypeVar("Item", bound=Hashable)
 Answer = TypeVar("Answer")
@@ -230,6 +238,7 @@ class Seen(NamedTuple):
     tag: str  # the value of its tag `bootimage`, or an empty string
     name: str
     snapshots: tuple[str, ...]  # IDs
+    complete: bool = True  # Its disks are shown if it must have some.
 
 
 class SeenSnapshot(NamedTuple):
@@ -262,9 +271,9 @@ class Release(NamedTuple):
     name: str  # such as 4.10
     bootimages: frozenset[str]  # the builds that any version of rhcos.json names
     images: dict[str, Image]  # the images that rhcos.json names or these builds uploaded, by ID
-    known: dict[str, Image]  # the images that any list names, the record included, by ID
+    known: dict[Image, Image]  # the images that any list names, the record included
     builds: Collection[str] = ()  # every build in a builds.json
-    read: Collection[str] = ()  # the builds whose images are known
+    read: Mapping[str, str] = MappingProxyType({})  # the builds whose images are known, and by which list
 
 
 class Result(Enum):
@@ -403,7 +412,7 @@ class Patience:
         if answered or throttled:
             self.lost_rounds = 0
             self.throttled_since = None if answered else self.throttled_since or now - seconds
-        elif not all(isinstance(error, DeniedError) for error in errors):
+        elif any(isinstance(error, LostError) for error in errors):
             self.lost_since = self.lost_since if self.lost_rounds else now - seconds
             self.lost_rounds += 1
         is_lost = self.lost_rounds >= LOST_ROUNDS and now - self.lost_since >= MOST_LOST
@@ -423,12 +432,12 @@ def work_off(items: Iterable[Item], work: Work[Item, Answer], size: int, patienc
 
     If `work` raises an error, that was of a call for the whole batch, and nobody is to blame yet: the next batch is a
     quarter of it, and a batch with an answer is followed by one of four times its size. An item whose call was lost or
-    denied goes to the end of the queue. If all of several calls were denied, the same items come first instead: the
-    next look shows whether somebody has pinned them. If they are denied again, there is no hope for the rest.
+    denied goes to the end of the queue; if only such ones are left, patience with them ends. If all of several calls
+    were denied, the same items come first instead: the next look shows whether somebody has pinned them. If they are
+    denied again, there is no hope for the rest.
     """
     queue, most, denials = deque(items), size, 0
     total: Round[Item, Answer] = Round()
-    failures: Counter[Item] = Counter()
     suspects: set[Item] = set()  # all that were tried in the last round, if they were denied
     while queue:
         batch = [queue.popleft() for _ in range(min(most, len(queue)))]
@@ -437,17 +446,17 @@ def work_off(items: Iterable[Item], work: Work[Item, Answer], size: int, patienc
             round = work(batch)
         except Exception as raised:
             error = as_expected(raised)
-            round = Round(again={batch[0]: error} if len(batch) == 1 else {}, hopeless=error)
+            alone = {batch[0]: error} if len(batch) == 1 else {}
+            is_refused = not isinstance(error, (PassingError, DeniedError))
+            round = Round(failed=alone) if alone and is_refused else Round(again=alone, hopeless=error)
             most = most if isinstance(error, ThrottledError) else max(1, len(batch) // 4)
         answered = not round.hopeless and bool(round.answers or round.failed)
         most = min(4 * most, size) if answered else most
         errors = list(round.again.values()) or [round.hopeless or LostError(NO_FRESH_ANSWER)]
-        is_denied = not answered and all(isinstance(error, DeniedError) for error in errors)
+        is_denied = not answered and any(isinstance(error, DeniedError) for error in errors)
         denials = denials + 1 if is_denied else 0
-        failures.update(item for item, error in round.again.items() if not isinstance(error, ThrottledError))
         total.answers.update(round.answers)
         total.failed.update(round.failed)
-        total.failed.update({item: error for item, error in round.again.items() if failures[item] >= MOST_FAILURES})
         left = [item for item in batch if item not in total.answers and item not in total.failed]
         again, untried = [i for i in left if i in round.again], [i for i in left if i not in round.again]
         before, suspects = suspects, set(again) if is_denied and len(again) > 1 else set()
@@ -560,6 +569,17 @@ def list_all(fetch: Callable[[int], Look[Answer]], patience: Patience) -> dict[s
     return read_pages(lambda page: insist(lambda: fetch(page), patience).seen, DESCRIBE_LIMIT)
 
 
+def list_whole(
+    fetch: Callable[[int], Look[Answer]], patience: Patience, is_whole: Callable[[dict[str, Answer]], bool]
+) -> dict[str, Answer]:
+    """List all; a list that is not whole is asked for again for a minute, and then returned."""
+    again = Patience()
+    while True:
+        listed = list_all(fetch, patience)
+        if is_whole(listed) or not again.wait(False, [LostError("not whole")], 0.0):
+            return listed
+
+
 def batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
@@ -599,9 +619,10 @@ def parse_seen(listed: Any) -> Seen:
     return Seen(
         own=listed.get("ImageOwnerAlias") == "self",
         public=bool(listed.get("IsPublic")),
-        in_use=listed.get("Usage", "instance") == "instance",
+        in_use=listed.get("Usage") != "none",
+        complete=listed.get("Status") != "Available" or any(disk.get("SnapshotId") for disk in disks),
         pinned=is_pinned(tags),
-        tag=tags.get("bootimage", ""),
+        tag=tags.get("bootimage", "").casefold(),
         name=str(listed.get("ImageName", "")),
         snapshots=tuple(str(disk["SnapshotId"]) for disk in disks if disk.get("SnapshotId")),
     )
@@ -634,7 +655,8 @@ def redact(text: str) -> str:
         for userinfo in (quoted, unquote(quoted)):
             # The user alone is no secret, unless there is no password.
             secrets.update(dict.fromkeys((userinfo, userinfo.partition(":")[2]), name))
-            secrets[base64.b64encode(userinfo.encode(errors="replace")).decode()] = name
+            for encoding in ("latin-1", "utf-8"):  # requests takes the first one
+                secrets[base64.b64encode(userinfo.encode(encoding, "replace")).decode()] = name
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, f"<{secrets[secret]}>") if len(secret) >= SHORTEST_REDACTED else text
     return re.sub(r"(Signature=|Signature%3D)[^&\s'\")]+", r"\1<redacted>", text)
@@ -656,7 +678,7 @@ def explain_failure(what: str, error: object, ca: object, seconds: float) -> Out
             used = "the CA certificates of the package certifi" if ca is True else ca
             return DeniedError(words, remedy=remedy.format(ca=used))
     is_of_proxy = "ProxyError" in text and "Tunnel" not in text
-    return LostError(words, seconds=seconds, remedy="check HTTPS_PROXY" if is_of_proxy else "")
+    return LostError(words, seconds=seconds, remedy="check HTTPS_PROXY, or try again later" if is_of_proxy else "")
 
 
 # The services
@@ -679,9 +701,9 @@ def read_environment() -> Environment:
         raise Refusal(f"{' and '.join(missing)} not set, or empty: set the environment variables of the access key")
     used = [name for name in PROXIES if os.environ.get(name)]
     for name in [name for name in used if name.lower() == "https_proxy"] or used:  # ALL_PROXY in place of it
-        if not PROXY.fullmatch(os.environ[name]):
+        if not (os.environ[name].isascii() and PROXY.fullmatch(os.environ[name])):
             words = f"the environment variable {name} is not of the form http://user:password@host:port"
-            raise Refusal(f"{words}: correct it; write @ : / # ? in user and password as %40 %3A %2F %23 %3F")
+            raise Refusal(f"{words}: correct it; write @ : / # ? \\ in user and password as %40 %3A %2F %23 %3F %5C")
     key_id, secret, token = map(read_secret, SECRETS)
     ca = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True  # "" would switch it off.
     return Environment(key_id, secret, token, ca, os.environ.get("ALIBABA_CLOUD_CA_BUNDLE") or ca)
@@ -772,13 +794,14 @@ def explain_github_error(response: requests.Response, missing: str, token: bool)
     if status == 404 and missing:
         return missing
     words = re.search(rb'"message": *"([^"]*)"', response.content)
+    or_token = "" if token else ", or set GITHUB_TOKEN"
     if headers.get("X-RateLimit-Remaining") == "0":
         reset = headers.get("X-RateLimit-Reset", "")
         at = datetime.fromtimestamp(int(reset), timezone.utc) if re.fullmatch("[0-9]{1,11}", reset) else "the next hour"
-        remedy = f"the API rate limit is used up until {at}: run again then, or set GITHUB_TOKEN"
+        remedy = f"the API rate limit is used up until {at}: run again then{or_token}"
     elif status == 429 or "Retry-After" in headers:
         seconds = one_line(headers.get("Retry-After", 3600))
-        remedy = f"a rate limit: run again after {seconds} seconds" + ("" if token else ", or set GITHUB_TOKEN")
+        remedy = f"a rate limit: run again after {seconds} seconds{or_token}"
     elif status in (401, 403):
         remedy = "unset or replace GITHUB_TOKEN" if token else "set GITHUB_TOKEN"
     else:
@@ -929,15 +952,19 @@ def list_commits(web: Web, release: str) -> list[str]:
     the oldest commit. https://docs.github.com/rest/commits/commits#list-commits
     """
     progress.begin("branches listed", 1)
-    url = f"{GITHUB_API}/commits?sha=release-{release}&path={STREAM_METADATA}&per_page={COMMITS_PER_PAGE}"
     missing = f"openshift/installer has no branch release-{release}: check the release"
 
-    def fetch(page: int) -> dict[str, None]:
-        answer = insist(lambda: web.get_json(f"{url}&page={page}", missing), Patience())
+    def fetch(start: str, page: int) -> dict[str, None]:
+        url = f"{GITHUB_API}/commits?sha={start}&path={STREAM_METADATA}&per_page={COMMITS_PER_PAGE}&page={page}"
+        answer = insist(lambda: web.get_json(url, missing), Patience())
         return {COMMIT.fullmatch(commit["sha"])[0]: None for commit in as_list(answer)}  # type: ignore[index]
 
     try:
-        commits = list(read_pages(fetch, COMMITS_PER_PAGE))
+        commits = list(fetch(f"release-{release}", 1))
+        if (
+            len(commits) >= COMMITS_PER_PAGE
+        ):  # The history of a commit cannot change between two pages, as a branch can.
+            commits = list(read_pages(partial(fetch, commits[0]), COMMITS_PER_PAGE))
     except LostError as error:
         raise Refusal(f"GitHub did not list the commits: {error}") from None
     except (KeyError, TypeError) as error:
@@ -971,7 +998,7 @@ def find_bootimages(web: Web, name: str) -> tuple[Release, list[str]]:
     counts = f"{len(bootimages)} builds and {len(images)} Aliyun images"
     log.info("%d versions of rhcos.json on release-%s name %s", len(named), name, counts)
     directories = dict.fromkeys(directory for version in named for directory in version.directories)
-    return Release(name, bootimages, images, images), list(directories)
+    return Release(name, bootimages, images, {}), list(directories)
 
 
 def fetch_version(web: Web, release: str, commit: str) -> Version:
@@ -981,7 +1008,9 @@ def fetch_version(web: Web, release: str, commit: str) -> Version:
     A 404 is never believed: on 2025-08-08 it answered that for files that existed (aquaproj/aqua-registry#39883).
     """
     by_api = f"{GITHUB_API}/contents/{STREAM_METADATA}?ref={commit}"
-    document = web.get_json(by_api if web.token else f"{GITHUB_RAW}/{commit}/{STREAM_METADATA}")
+    missing = f"rhcos.json of commit {commit} was not found: if release-{release} has no such file any more, it has no "
+    missing += "Aliyun images; otherwise run again later"
+    document = web.get_json(by_api if web.token else f"{GITHUB_RAW}/{commit}/{STREAM_METADATA}", missing)
     try:
         return parse_version(document, release)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -999,7 +1028,11 @@ def parse_version(document: Any, release: str) -> Version:
     A branch inherits versions that name the previous release's builds. Their directories are left out: another branch
     names the bootimages in them. The host is ignored: older versions name one that no longer exists, with equal paths.
     """
-    if not BUILD_ID.search(json.dumps(document["architectures"]["x86_64"]["artifacts"])):
+    artifacts = json.dumps(document["architectures"]["x86_64"]["artifacts"])
+    if not BUILD_ID.search(artifacts):
+        other = re.search(r'"release": "([^"]+)"', artifacts)
+        if other:  # such as 9.6.20251023-0, since 4.19
+            raise Refusal(f"release {release} has no Aliyun images: its branch names the build {excerpt(other[1])}")
         raise ValueError("no build of x86_64")
     images = [
         parse_image("" + entry["release"], region, entry["image"])
@@ -1020,11 +1053,10 @@ def is_of_release(build: str, release: str) -> bool:
 # Step 3: every build
 
 
-def find_builds(web: Web, release: str, named: Collection[str]) -> tuple[dict[str, list[str]], list[str]]:
+def find_builds(web: Web, release: str, named: Collection[str]) -> tuple[Builds, list[str]]:
     """Find every build in the directories that the history names and in the usual ones.
 
-    Returns the builds with the URLs of their meta.json, one per architecture that ECS offers, and the named directories
-    that the store does not have.
+    Also returns the named directories that the store does not have.
     """
     usual = [directory.format(release=release) for directory in USUAL_DIRECTORIES]
     directories = list(dict.fromkeys([*named, *usual]))
@@ -1034,26 +1066,29 @@ def find_builds(web: Web, release: str, named: Collection[str]) -> tuple[dict[st
             raise Refusal(f"the builds could not be listed: {error}")
     if not listings.answers:
         raise Refusal(f"the store has no builds.json of release {release}: check the release")
-    builds: dict[str, list[str]] = defaultdict(list)
+    builds: Builds = defaultdict(dict)
     for directory in directories:
         for build, urls in listings.answers.get(directory, {}).items():
-            builds[build] += urls
+            builds[build] |= urls
     return dict(sorted(builds.items(), reverse=True)), sorted(listings.failed.keys() & set(named))
 
 
-def fetch_listing(web: Web, directory: str) -> dict[str, list[str]]:
-    """Fetch a builds.json: each build with the URLs of its meta.json.
+def fetch_listing(web: Web, directory: str) -> Builds:
+    """Fetch a builds.json: each build with the URLs of its meta.json, one per architecture that ECS offers.
 
     `{"builds": [{"id": ..., "arches": ["x86_64"]}], "tombstone-builds": [...]}`; the tombstones are builds that
-    coreos-assembler pruned, without deleting their Aliyun images.
+    coreos-assembler pruned. A build in both lists is none (coreos/coreos-assembler#3894).
     """
     url = f"{STORE}/{directory}/builds.json"
     listing = web.get_json(url)
-    builds: dict[str, list[str]] = defaultdict(list)
+    builds: Builds = defaultdict(dict)
     try:
-        for build in as_list(listing["builds"]) + as_list(listing.get("tombstone-builds", [])):
-            arches = [arch for arch in ECS_ARCHITECTURES if arch in as_list(build["arches"])]
-            builds["" + build["id"]] += [f"{STORE}/{directory}/{build['id']}/{arch}/meta.json" for arch in arches]
+        lists = {True: listing.get("tombstone-builds", []), False: listing["builds"]}
+        for is_tombstone, entries in lists.items():
+            for build in as_list(entries):
+                arches = [arch for arch in ECS_ARCHITECTURES if arch in as_list(build["arches"])]
+                urls = [f"{STORE}/{directory}/{build['id']}/{arch}/meta.json" for arch in arches]
+                builds["" + build["id"]] |= dict.fromkeys(urls, is_tombstone)
     except (AttributeError, KeyError, TypeError):
         raise Refusal(f"{url}: not a list of builds; try again later") from None
     return builds
@@ -1076,15 +1111,20 @@ def reason_to_skip(build: str, release: Release) -> str:
 # Step 4: the images of each build
 
 
-def find_uploads(web: Web, builds: dict[str, list[str]], release: Release, record: Record) -> Round[str, list[Image]]:
-    """Find the images that each build uploaded: of bootimages, and of builds to prune that are not on record."""
+def find_uploads(web: Web, builds: Builds, release: Release, record: Record) -> Round[str, list[Image]]:
+    """Find the images that each build uploaded: of bootimages, and of builds to prune that are not on record.
+
+    coreos-assembler deletes the meta.json of a tombstone, which had no Aliyun images (cmd-coreos-prune).
+    """
     reasons = {build: reason_to_skip(build, release) for build in builds}
     to_read = [build for build, why in reasons.items() if why == BOOTIMAGE or (not why and build not in record)]
 
     def fetch(build: str) -> list[Image]:
-        return [image for url in builds[build] for image in fetch_uploads(web, build, url)]
+        return list(dict.fromkeys(image for url in builds[build] for image in fetch_uploads(web, build, url)))
 
-    return fetch_all(web, fetch, to_read, "builds")
+    uploads = fetch_all(web, fetch, to_read, "builds")
+    unread = {b: e for b, e in uploads.failed.items() if not (e.code in ABSENT and all(builds[b].values()))}
+    return replace(uploads, failed=unread)
 
 
 def fetch_uploads(web: Web, build: str, url: str) -> list[Image]:
@@ -1124,6 +1164,8 @@ def reason_to_keep(image: Image, seen: Seen, release: Release) -> str:
         return "used by an instance"
     if build not in release.builds:
         return f"its name {excerpt(seen.name)} does not contain the ID of a build that a builds.json lists"
+    if not seen.complete:
+        return "shown without disks, so that its snapshots are unknown"
     return reason_to_skip(build, release)
 
 
@@ -1140,7 +1182,7 @@ class Pruned(NamedTuple):
 
     images: dict[Image, Outcome]
     snapshots: dict[str, SnapshotOutcome]  # by ID
-    billed: Counter[str]  # the snapshots that are left, by LEFT_MARKED, LEFT_STAYING, LEFT_UNMARKED
+    left: Counter[str]  # by LEFT_UNLISTED and so on
     problems: list[str]  # a line for each reason why something failed
 
 
@@ -1156,6 +1198,7 @@ class Region:
         self.delete_snapshots: bool = args.delete_snapshots
         self.tagged: set[str] = set()  # images and snapshots that this run tagged: listings can lag behind
         self.mark_error: OutsideError | None = None
+        self.denied_marks = 0  # in a row
         self.begun: set[Image] = set()  # images that this run has tried to delete
 
     def prune(self, images: Collection[Image]) -> Pruned:
@@ -1241,8 +1284,9 @@ class Region:
     def mark(self, ids: Sequence[str]) -> bool:
         """Mark up to 50 snapshots; returns False if that is refused, which stops no deletion: it is one warning."""
         try:
-            if not isinstance(self.mark_error, DeniedError):
+            if self.denied_marks < MOST_DENIED:
                 self.ecs.tag("snapshot", ids, MARK, self.release.name)
+                self.denied_marks = 0
             return True
         except PassingError:
             raise
@@ -1251,6 +1295,7 @@ class Region:
                 words = "a snapshot could not be marked, so that only the log names it"
                 log.warning("%s: %s: %s", self.name, words, error)
             self.mark_error = error
+            self.denied_marks += isinstance(error, DeniedError)
             return False
 
     def delete_image(self, look: Look[Seen], image: Image) -> Outcome | None:
@@ -1303,7 +1348,7 @@ class Region:
         behind = dict.fromkeys(id for image in deleted for id in image.snapshots)
         patience = self.ecs.patience if self.delete_snapshots else Patience(self.name, most_throttled=0)
         try:
-            listed = list_all(self.ecs.snapshots, patience)
+            listed = list_whole(self.ecs.snapshots, patience, set(self.witness_snapshots()).issubset)
             self.check_snapshots(listed)
         except Exception as error:
             problem = f"{self.name}: what snapshots are left is unknown: {as_expected(error)}"
@@ -1315,10 +1360,11 @@ class Region:
         gone = {id for id, outcome in swept.answers.items() if outcome.result in GONE}
         gone_images = {image.id for image, outcome in images.items() if outcome.result in GONE}
         staying = {id for image, last in self.seen.items() if image not in gone_images for id in last.snapshots}
-        billed = Counter(LEFT_STAYING if id in staying else LEFT_MARKED for id in marked if id not in gone)
-        billed[LEFT_UNMARKED] = len(behind.keys() & listed.keys() - gone - set(marked)) * (not self.dry_run)
+        kept = {id for id in marked if id in swept.answers or listed[id].reason_to_keep} - staying
+        left = Counter(LEFT_STAYING if id in staying else LEFT_MARKED for id in marked if id not in gone | kept)
+        left[LEFT_UNMARKED] = len(behind.keys() & listed.keys() - gone - set(marked)) * (not self.dry_run)
         outcomes = swept.answers | dict.fromkeys(swept.failed, SnapshotOutcome(Result.FAILED))
-        return Pruned(images, outcomes, billed, log_failures(self.name, "snapshots", swept.failed))
+        return Pruned(images, outcomes, left, log_failures(self.name, "snapshots", swept.failed))
 
     def witness_snapshots(self) -> list[str]:
         return [id for image in self.witness if image in self.seen for id in self.seen[image].snapshots[:1]]
@@ -1398,44 +1444,61 @@ def check_account(environment: Environment, bootimages: dict[str, list[Image]]) 
     return {look.ecs.region: look for look in looks}
 
 
-def open_region(first: FirstLook, release: Release, args: argparse.Namespace) -> Region:
-    """List the images of the account in a region, and choose the witness. Raises OutsideError if that fails."""
-    own: dict[str, Seen] = {}
-    if first.error:
-        raise first.error
+def open_region(first: FirstLook, release: Release, some_expected: bool, args: argparse.Namespace) -> Region:
+    """List the images of the account in a region, and choose the witness if there is no bootimage for that.
+
+    Raises OutsideError if they cannot be listed, unless there is a witness all the same.
+    """
+    region, own = first.ecs.region, dict[str, Seen]()
+
+    def rank(id: str) -> int:
+        """The lower, the better: no run deletes the first kinds, this run not the fourth one."""
+        pinned, of_no_build = own[id].pinned, not BUILD_ID.search(own[id].name)
+        kinds = (id in release.images, pinned, of_no_build, Image(region, id) not in release.known, True)
+        return kinds.index(True)
+
     try:
-        own = list_all(partial(first.ecs.images, ImageOwnerAlias="self"), first.ecs.patience)
-        check_listed(first.ecs.region, first.witness, own, "DescribeImages")
+        fetch = partial(first.ecs.images, ImageOwnerAlias="self")
+        own = list_whole(fetch, first.ecs.patience, lambda own: bool(own) or not some_expected)
+        check_listed(region, first.witness, own, "DescribeImages")
     except OutsideError as error:
         if not first.witness:
-            raise
-        log.warning("%s: what no list names is unknown: %s", first.ecs.region, error)
-    warn_of_unlisted(first.ecs.region, own, release)
-    # Without a bootimage, best one of no build at all: another release's run may delete its builds' images.
-    others = [id for id in own if id not in release.known or id in release.images]
-    others.sort(key=lambda id: bool(BUILD_ID.search(own[id].name)))
-    return Region(first._replace(witness=first.witness or tuple(others[:1])), release, own, args)
+            raise first.error or error from None
+        log.warning("%s: what no list names is unknown: %s", region, error)
+    if first.error and not own:  # Nothing is shown where bootimages should be.
+        raise first.error
+    ranked = sorted((id for id in own_ids(own) if rank(id) < 4), key=rank)
+    return Region(first._replace(witness=first.witness or tuple(ranked[:1])), release, own, args)
 
 
-def warn_of_unlisted(region: str, own: dict[str, Seen], release: Release) -> None:
-    """A failed replication leaves images that no meta.json names (coreos/coreos-assembler#3634)."""
-    for id, image in own.items():
-        build = BUILD_ID.search(image.name)
-        if id not in release.known and build and build[0] in release.read:
-            log.warning("%s %s (%s) stays: the meta.json of its build does not list it", region, id, build[0])
+def warn_of_unlisted(region: str, own: dict[str, Seen], release: Release) -> int:
+    """A failed replication leaves images that no meta.json names (coreos/coreos-assembler#3634). Returns how many."""
+    number = 0
+    for id, seen in own.items():
+        build = BUILD_ID.search(seen.name)
+        if build and build[0] in release.read and Image(region, id) not in release.known:
+            log.warning("%s %s (%s) stays: %s does not list it", region, id, build[0], release.read[build[0]])
+            number += 1
+    return number
 
 
 def prune_region(first: FirstLook, images: Sequence[Image], release: Release, args: argparse.Namespace) -> Pruned:
     """Prune the images of a region, and log what came of it. Raises nothing."""
     name = first.ecs.region
     try:
-        region = open_region(first, release, args)
+        region = open_region(first, release, bool(images), args)
         # One that the record calls deleted, and that is there, is looked at again.
-        listed = [release.known[id] for id in region.seen if id in release.known]
-        pruned = region.prune(list(dict.fromkeys([*images, *(image for image in listed if image.region == name)])))
-    except Exception as error:
+        there = [image for image in release.known if image.region == name and image.id in region.seen]
+        unlisted = warn_of_unlisted(name, region.seen, release)
+        pruned = region.prune(list(dict.fromkeys([*images, *there])))
+        pruned.left[LEFT_UNLISTED] = unlisted
+    except Exception as raised:
+        error = as_expected(raised)
+        if isinstance(error, LostError):
+            hint = f"if {name} is closed for good, add it to CLOSED_REGIONS in main.py"
+            error = OutsideError(f"{error}; {hint}", error.code)
         failed = [image for image in images if image.id not in release.images]
-        problems = log_failures(name, "images", dict.fromkeys(failed or images, as_expected(error)))
+        problems = log_failures(name, "images", dict.fromkeys(failed or images, error))
         pruned = Pruned(dict.fromkeys(failed, Outcome(Result.FAILED)), {}, Counter(), problems)
     first.ecs.close()
     log_outcomes(name, pruned)
@@ -1463,11 +1526,16 @@ def log_outcomes(region: str, pruned: Pruned) -> None:
             image_log.info("%s %s is kept: %s", region, id, outcome.reason)
 
 
+def summary_of(reason: str) -> str:
+    """The reason without what differs from call to call, such as the RequestId."""
+    return reason.partition(" (HTTP status")[0]
+
+
 def log_failures(where: str, kind: str, failures: Mapping[Item, OutsideError]) -> list[str]:
     """Log which images, snapshots or builds failed, and return it: a line for each reason."""
     by_reason: dict[str, list[Item]] = defaultdict(list)
     for item, error in failures.items():
-        by_reason[error.code or str(error)].append(item)
+        by_reason[summary_of(str(error))].append(item)
     lines = []
     for items in by_reason.values():
         names = ", ".join(str(getattr(item, "id", item)) for item in items)
@@ -1563,10 +1631,11 @@ def update_file(path: str, new_content: Callable[[], bytes]) -> None:
             temporary = stack.enter_context(temporary_file(path, content))
             if not lock_first:
                 stack.enter_context(locked_folder(path))
-            if lock_first or identity(path) == before:
+            if identity(path) == before:
                 if content:
                     os.replace(temporary, os.path.realpath(path))
                 return
+    raise OSError(errno.EBUSY, "other runs replace it all the time")
 
 
 def identity(path: str) -> tuple[int, ...]:
@@ -1668,8 +1737,9 @@ def find_images(release: Release, uploads: Uploads, record: Record) -> tuple[Rel
             (deleted if entry["deleted"] else pending).append(Image(entry["region"], entry["image"], build))
     listed = deleted + pending
     bootimages = {image.id: image for image in listed if image.build in release.bootimages} | release.images
-    known = {image.id: image for image in listed} | bootimages
-    release = release._replace(images=bootimages, known=known, read=uploads.keys() | record.keys())
+    known = {image: image for image in [*listed, *bootimages.values()]}
+    read = dict.fromkeys(record, LIST_RECORD) | dict.fromkeys(uploads, LIST_META)
+    release = release._replace(images=bootimages, known=known, read=read)
     return release, list(dict.fromkeys([*bootimages.values(), *pending]))
 
 
@@ -1705,14 +1775,14 @@ def summarize(
     if args.dry_run:
         more = sum(len(outcome.seen.snapshots) for outcome in images if outcome.result is success and outcome.seen)
         yield f"snapshots that a run would leave, still billed: {more:,}"
-    for kind, count in sum((region.billed for region in pruned), Counter[str]()).items():
+    for kind, count in sum((region.left for region in pruned), Counter[str]()).items():
         yield f"{kind}: {count:,}"
 
 
 def format_totals(kind: str, outcomes: Sequence[Outcome | SnapshotOutcome], success: Result) -> Iterator[str]:
     """A line for each result, with the reasons."""
     for result in Result:
-        reasons = Counter(outcome.reason for outcome in outcomes if outcome.result is result)
+        reasons = Counter(summary_of(outcome.reason) for outcome in outcomes if outcome.result is result)
         if reasons or result is success:
             yield f"{kind} {result.value}: {sum(reasons.values()):,}" + f" ({format_counts(reasons)})" * any(reasons)
 

@@ -110,6 +110,7 @@ class Faults:
     # Seconds that a call takes, by service, host or ECS region; a connection takes those of the region or "connection".
     latency: dict[str, float] = field(default_factory=dict)
     calls_a_minute: int | None = None  # for each region and operation; more are throttled until the next minute
+    policy: Any = None  # of the account's key, in place of the README's
     commits_listed: int | None = None  # The list of commits ends after so many, with status 200.
     listing_lag: float = 0.0  # seconds that a deleted image stays listed
     leaving_rate: float | None = None  # so many deleted images leave the listing in a second, one after the other

@@ -175,7 +175,7 @@ def check_image(image: EcsImage) -> None:
         assert image.deleted_at is None, image
         assert image.public or not image.was_public, image
     if image.deleted_at is not None:
-        assert image.tags["bootimage"] == "false", image
+        assert [v.casefold() for key, v in image.tags.items() if key.casefold() == "bootimage"] == ["false"], image
         assert not image.public, image
 
 

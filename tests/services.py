@@ -11,11 +11,25 @@ from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import quote
 
-from faults import REQUEST_ID, THROTTLED, Answer, Faults, Refused
-from world import GITHUB_TOKEN, SECRETS, STATUSES, STORE_ROOT, STREAM_METADATA, EcsImage, EcsSnapshot, World, ecs_host
+from faults import FORBIDDEN, REQUEST_ID, THROTTLED, Answer, Faults, Refused
+from policy import allows, read_policy
+from world import (
+    GITHUB_TOKEN,
+    KEY_ID,
+    SECRETS,
+    STATUSES,
+    STORE_ROOT,
+    STREAM_METADATA,
+    EcsImage,
+    EcsSnapshot,
+    World,
+    ecs_host,
+)
 
 REPOSITORY = "/repos/openshift/installer"
-LISTED_BY_TAG = 1000  # the most that a listing with a filter by tag shows
+# The most that a listing with a filter by tag shows: the comments of the vendor's SDK alibabacloud-ecs20140526 7.11.8.
+# That TotalCount says no more, either, is assumed.
+LISTED_BY_TAG = 1000
 # A meta.json is 100 to 300 KB, most of it the list of packages.
 PACKAGES = json.dumps(
     {"commitmeta": {"pkglist": [["package-" + "x" * 40, "0", "1.0", "1.el8", "x86_64"]] * 1500}}
@@ -42,11 +56,13 @@ class GitHubService:
         return Answer(404, {"message": "Not Found"})
 
     def list_commits(self, query: dict[str, str]) -> Answer:
-        branch = query.get("sha", "")
-        if branch not in self.world.branches:
-            return Answer(404, {"message": f"No commit found for SHA: {branch}"})
+        start = query.get("sha", "")  # a branch, or the SHA of a commit; its history cannot change
+        branch = next((name for name, commits in self.world.branches.items() if start in (name, *commits)), "")
+        if not branch:
+            return Answer(404, {"message": f"No commit found for SHA: {start}"})
         size, page = min(int(query.get("per_page", 30)), 100), int(query.get("page", 1))
-        commits = self.world.branches[branch][: self.faults.commits_listed]
+        commits = self.world.branches[branch]
+        commits = commits[commits.index(start) if start in commits else 0 :][: self.faults.commits_listed]
         return Answer(200, [{"sha": commit} for commit in commits[(page - 1) * size : page * size]])
 
     def show_contents(self, query: dict[str, str], accept: str) -> Answer:
@@ -60,7 +76,7 @@ class GitHubService:
 
     def answer_raw(self, path: str) -> Answer:
         for commit, version in self.world.versions.items():
-            if path == f"/openshift/installer/{commit}/{STREAM_METADATA}":
+            if path == f"/openshift/installer/{commit}/{STREAM_METADATA}" and version is not None:
                 return Answer(200, version)
         return Answer(404, b"404: Not Found")
 
@@ -94,6 +110,7 @@ class EcsService:
         self.world = world
         self.faults = faults
         self.clock = clock
+        self.policy = faults.policy or read_policy()
         self.nonces: set[str] = set()
         self.signatures: set[str] = set()
         self.calls_in_minute: Counter[tuple[str, str, int]] = Counter()
@@ -117,6 +134,8 @@ class EcsService:
             for fault in faults:
                 if fault.answer:
                     return fault.answer
+            if not self.is_allowed(account, query):
+                return FORBIDDEN
             result = self.operations[operation](account, query)
         except Refused as refused:
             return refused.answer
@@ -155,6 +174,26 @@ class EcsService:
         self.calls_in_minute[minute] += 1
         return self.faults.calls_a_minute is not None and self.calls_in_minute[minute] > self.faults.calls_a_minute
 
+    def is_allowed(self, account: str, query: dict[str, str]) -> bool:
+        """Whether the policy of the account's key allows a call. For Describe operations there are no resources."""
+        if account != KEY_ID:
+            return True
+        operation, region = query["Action"], query["RegionId"]
+        if operation.startswith("Describe"):
+            return allows(self.policy, f"ecs:{operation}", "*", {})
+        requested = {f"acs:RequestTag/{key}": value for key, value in tags_in(query).items()}
+        return all(
+            allows(self.policy, f"ecs:{operation}", f"acs:ecs:{region}:{account}:{kind}/{id}", requested | tags)
+            for id in ids_in(query)
+            for kind, tags in [self.kind_and_tags(id)]
+        )
+
+    def kind_and_tags(self, id: str) -> tuple[str, dict[str, str]]:
+        """Whether this is an image or a snapshot, and its tags as keys of conditions."""
+        kind = "snapshot" if id.startswith("s-") else "image"
+        resource = self.world.snapshots.get(id) if kind == "snapshot" else self.world.images.get(id)
+        return kind, {f"acs:ResourceTag/{key}": value for key, value in (resource.tags if resource else {}).items()}
+
     def find(self, account: str, region: str, id: str) -> EcsImage | None:
         """An image that the account may see, unless it has left the listing."""
         image = self.world.images.get(id)
@@ -186,7 +225,9 @@ class EcsService:
         if len(ids) > 100 or not set(statuses) <= set(STATUSES):
             raise Refused(400, "InvalidParameter")
         visible = (self.find(account, query["RegionId"], id) for id in dict.fromkeys(ids or self.world.images))
-        listed = [image for image in visible if image and image.status in statuses]
+        listed = [image for image in visible if image and image.status in statuses and has_tags(image, tags_in(query))]
+        if tags_in(query):
+            listed = listed[:LISTED_BY_TAG]
         if "ImageOwnerAlias" in query:
             listed = [image for image in listed if (image.owner == account) == (query["ImageOwnerAlias"] == "self")]
         images = [as_described(image, account) for image in listed[(page - 1) * size : page * size]]
@@ -201,7 +242,6 @@ class EcsService:
         found = (self.find_snapshot(account, query["RegionId"], id) for id in wanted)
         listed = [snapshot for snapshot in found if snapshot and has_tags(snapshot, tags_in(query))]
         if tags_in(query):
-            # The comments of the vendor's SDK alibabacloud-ecs20140526 7.11.8. What TotalCount says then is assumed.
             listed = listed[:LISTED_BY_TAG]
         shown_without = self.faults.untagged_shown_without_tags
         snapshots = [
@@ -220,6 +260,11 @@ class EcsService:
         own = [resource for resource in found if resource and resource.owner == account]
         if len(own) < len(ids):
             raise Refused(404, "InvalidResourceId.NotFound")
+        for resource in own:
+            # Keys are unique without regard to case (cloudfoundry/bosh-alicloud-cpi-release#162).
+            others = {key.casefold() for key in resource.tags if key not in tags_in(query)}
+            if others & {key.casefold() for key in tags_in(query)}:
+                raise Refused(400, "TagKey.Duplication", "The Tag.N.Key contain duplicate key.")
         for resource in own:
             resource.tags.update(tags_in(query))
         return {}
@@ -294,8 +339,8 @@ def tags_in(query: Mapping[str, str]) -> dict[str, str]:
     return {key: query.get(name.replace(".Key", ".Value"), "") for name, key in keys.items()}
 
 
-def has_tags(snapshot: EcsSnapshot, tags: Mapping[str, str]) -> bool:
-    return all(key in snapshot.tags and value in ("", snapshot.tags[key]) for key, value in tags.items())
+def has_tags(resource: EcsImage | EcsSnapshot, tags: Mapping[str, str]) -> bool:
+    return all(key in resource.tags and value in ("", resource.tags[key]) for key, value in tags.items())
 
 
 def described_tags(tags: Mapping[str, str]) -> dict[str, Any]:
@@ -312,7 +357,10 @@ def as_described(image: EcsImage, account: str) -> dict[str, Any]:
         "Usage": image.usage,
         "Tags": described_tags(image.tags),
         "DiskDeviceMappings": {
-            "DiskDeviceMapping": [{"Device": f"/dev/xvd{n}", "SnapshotId": id} for n, id in enumerate(image.snapshots)]
+            "DiskDeviceMapping": [
+                {"Device": f"/dev/xvd{n}", "SnapshotId": id}
+                for n, id in enumerate(image.snapshots if image.disks_shown else [])
+            ]
         },
     }
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from faults import NO_IMAGES, Fault
-from harness import BOOTIMAGE, OLD_BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, recorded
-from world import EcsImage, World, days_ago, image_id, rhcos_json
+from faults import NO_IMAGES, UNAVAILABLE, Fault
+from harness import BOOTIMAGE, MAIN, OLD_BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, recorded, start
+from world import EcsImage, World, days_ago, image_id, meta_path, rhcos_json
 
 import main
 from main import Image, Outcome, Result, Seen
@@ -17,21 +20,34 @@ from main import Image, Outcome, Result, Seen
 REGION, OTHER_REGION = REGIONS
 
 
+def commits_of(history: list[str], heads: Sequence[str] = ()) -> Any:
+    """A Web that lists this history of a commit or of the branch, whose head is another one at each call."""
+    branch = iter(heads or history[:1])
+
+    def get_json(url: str, _: str) -> list[dict[str, str]]:
+        query = dict(parse_qsl(urlsplit(url).query))
+        start = history.index(next(branch) if query["sha"] == "release-4.10" else query["sha"])
+        first = start + (int(query["page"]) - 1) * 100
+        return [{"sha": commit} for commit in history[first : first + 100]]
+
+    return SimpleNamespace(get_json=get_json)
+
+
+COMMITS = [*(f"{number:040x}" for number in range(249)), main.OLDEST_COMMIT]
+
+
 def test_list_of_commits_is_believed_only_if_it_ends_with_the_oldest_one() -> None:
-    commits = [*(f"{number:040x}" for number in range(249)), main.OLDEST_COMMIT]
-    first, second, third = commits[:100], commits[100:200], commits[200:]
-
-    def list_commits(*pages: list[str]) -> list[str]:
-        listed = {str(number): [{"sha": commit} for commit in page] for number, page in enumerate(pages, 1)}
-        web: Any = SimpleNamespace(get_json=lambda url, _: listed.get(url.rpartition("=")[2], []))
-        return main.list_commits(web, "4.10")
-
-    assert list_commits(first, second, third) == commits
-    assert list_commits(first, commits[-100:]) == first + commits[-100:]  # The last page may be full.
-    again = [first, second, first, ["is not asked for"]]
-    for pages in ([], [first[:1]], [first, [], third], [first, second], [first, second, third[:-1]], again):
+    for length in (1, 2, 99, 100, 101, 200, 250):
+        assert main.list_commits(commits_of(COMMITS[-length:]), "4.10") == COMMITS[-length:]
+    for history in (COMMITS[:1], COMMITS[:100], COMMITS[:101], COMMITS[:-1]):
         with pytest.raises(main.Refusal, match=r"incomplete.* run again"):
-            list_commits(*pages)
+            main.list_commits(commits_of(history), "4.10")
+
+
+def test_commit_that_leaves_the_branch_between_two_pages_hides_no_other_one() -> None:
+    """A force-push takes the first commit away: the second page of the branch would begin with its 102nd commit."""
+    web = commits_of(COMMITS, COMMITS[:9])
+    assert main.list_commits(web, "4.10") == COMMITS
 
 
 def test_listing_that_shifts_between_two_pages_is_read_to_its_end() -> None:
@@ -69,14 +85,116 @@ def test_absent_image_is_gone_only_with_a_witness(
     assert here.decide(image, None) == outcome
 
 
-def test_witness_of_a_region_without_bootimages_is_best_an_image_of_no_build() -> None:
-    """Another release's run may delete its builds' images."""
-    names = {"m-1": "no candidate's", "m-2": "rhcos-411.86.202207150124-0", "m-3": "my-server", "m-4": ""}
-    own = {id: SEEN._replace(name=name) for id, name in names.items()}
+PINNED, OWN = SEEN._replace(pinned=True), SEEN._replace(name="my-server")
+OTHER_RELEASE = SEEN._replace(name="rhcos-411.86.202207150124-0")
+WITNESSES: dict[str, tuple[dict[str, Seen], tuple[str, ...]]] = {  # m-1 is a candidate of this run
+    "a bootimage": ({"m-1": SEEN, "m-2": OWN, "m-3": PINNED, "m-boot": SEEN}, ("m-boot",)),
+    "pinned, which no run deletes": ({"m-2": OWN, "m-1": PINNED}, ("m-1",)),
+    "of no build, which no run deletes": ({"m-1": SEEN, "m-2": OTHER_RELEASE, "m-3": OWN}, ("m-3",)),
+    "of another release": ({"m-1": SEEN, "m-2": OTHER_RELEASE}, ("m-2",)),
+    "of another account": ({"m-2": OWN._replace(own=False)}, ()),
+    "none, because this run deletes it": ({"m-1": SEEN}, ()),
+}
+
+
+@pytest.mark.parametrize(("own", "witness"), WITNESSES.values(), ids=WITNESSES)
+@pytest.mark.parametrize("error", [None, main.OutsideError("none of the bootimages is listed")], ids=["none", "error"])
+def test_witness_of_a_region_is_best_an_image_that_no_run_deletes(
+    own: dict[str, Seen], witness: tuple[str, ...], error: main.OutsideError | None
+) -> None:
     ecs: Any = SimpleNamespace(region=REGION, patience=main.Patience())
     ecs.images = lambda _, **__: main.Look(own, main.read_clocks())
-    release = main.Release("4.10", frozenset(), {}, {"m-1": Image(OTHER_REGION, "m-1", PRIVATE_BUILD)})
-    assert main.open_region(main.FirstLook(ecs), release, main.parse_args(["4.10"])).witness == ("m-3",)
+    candidate = Image(REGION, "m-1", PRIVATE_BUILD)
+    release = main.Release("4.10", frozenset(), BOOTIMAGES, {candidate: candidate})
+    region = main.open_region(main.FirstLook(ecs, (), error), release, True, main.parse_args(["4.10"]))
+    assert region.witness == witness
+
+
+def test_region_whose_bootimages_were_removed_by_hand_is_pruned_all_the_same(world: World, prune: Prune) -> None:
+    for build in (OLD_BOOTIMAGE, BOOTIMAGE):
+        del world.images[image_id(build, REGION)]
+    world.add_image(EcsImage("m-own", REGION, "", "mine", name="my-server"))
+    run = prune()
+    assert (run.status, world.listed("to be pruned")) == (0, [])
+    assert run.line("WARNING", image_id(BOOTIMAGE, REGION), "is a bootimage, but it is not in the account")
+
+
+def test_bootimage_that_cannot_be_described_holds_up_no_region(world: World, prune: Prune) -> None:
+    prune.faults.failing = [Fault("DescribeImages", UNAVAILABLE, id=image_id(BOOTIMAGE, REGION))]
+    prune.clock_speed = 60
+    run = prune()
+    assert (run.status, world.listed("to be pruned")) == (1, [])
+    assert run.line("ERROR", f"{REGION}: images left for the next run: 1 ({image_id(BOOTIMAGE, REGION)})", "503")
+
+
+def test_empty_list_of_a_region_without_bootimages_is_asked_for_again(world: World, prune: Prune) -> None:
+    """Nothing of the account is shown there, although lists name images."""
+    images = world.add_build("410.84.202206010000-0", ["eu-west-1", "me-east-1"])
+    prune.faults.failing = [Fault("DescribeImages", NO_IMAGES, "eu-west-1", calls={1, 2})]
+    prune.faults.failing.append(Fault("DescribeImages", NO_IMAGES, "me-east-1"))
+    prune.clock_speed = 30
+    run = prune()
+    assert run.status == 0
+    assert [image.listed for image in images] == [False, True]
+    assert run.line("WARNING", images[1].id, "is kept: not listed")
+    assert {id: deleted for id, deleted in recorded(run).items() if id == images[1].id} == {images[1].id: False}
+
+
+def test_two_releases_at_once_take_no_witness_that_the_other_deletes(world: World, prune: Prune) -> None:
+    region = "eu-west-1"  # without bootimages of either
+    world.add_builds_around(4, [region], datetime(2022, 2, 1), empty=1000)
+    pinned = world.add_build("410.84.202206010000-0", [region], "pinned", tags={"bootimage": "true"})[0]
+    world.release = "4.11"
+    world.add_bootimage("411.86.202207150124-0", REGIONS)
+    world.add_builds_around(4, [region], datetime(2022, 2, 1), empty=1000)
+    prune.faults.latency["ecs"] = 0.1
+    with prune.started("--log-to-file", "a", "4.10") as one:
+        command = [sys.executable, str(MAIN), "--log-to-file", "b", "4.11"]
+        with start(one.sandbox, prune.folder, command) as other:
+            runs = [one.finish(), other.finish()]
+    assert [run.status for run in runs] == [0, 0]
+    assert world.listed("to be pruned") == [] and pinned.listed
+
+
+def test_image_that_a_list_names_in_another_region_stays_with_a_warning(world: World, prune: Prune) -> None:
+    image = EcsImage("m-elsewhere", REGION, PRIVATE_BUILD, "not listed there")
+    world.add_image(image)
+    world.metas[meta_path(PRIVATE_BUILD)]["aliyun"].append({"name": OTHER_REGION, "id": image.id})
+    run = prune()
+    assert run.status == 0 and image.listed and image.tags == {}
+    assert run.line("WARNING", f"{REGION} {image.id}", "stays: the meta.json of its build does not list it")
+    assert run.line("images that no list names, and that stay: 1")
+
+
+def test_incomplete_record_is_named_as_such(world: World, prune: Prune) -> None:
+    prune.write_record({PRIVATE_BUILD: []})
+    run = prune()
+    assert run.status == 0
+    for image in world.images_of(PRIVATE_BUILD):
+        assert image.listed and run.line("WARNING", image.id, "stays: the record; a run with a new --filename reads")
+    assert run.line("images that no list names, and that stay: 2")
+    assert prune("--filename", "new.json", "4.10").status == 0
+    assert world.listed("to be pruned") == []
+
+
+def test_tombstone_without_a_meta_json_is_no_failure_and_not_on_record(world: World, prune: Prune) -> None:
+    gone, there, both, twice = (f"410.84.20220601000{number}-0" for number in range(4))
+    world.add_build(gone, tombstone=True)
+    world.add_build(there, REGIONS, tombstone=True)
+    world.add_build(both, REGIONS)
+    world.tombstones[world.directory] += [{"id": both, "arches": ["x86_64"]}]
+    world.add_build(twice, REGIONS)
+    world.listings["prod/streams/4.10/builds"] = [{"id": twice, "arches": ["x86_64"]}]
+    world.metas[meta_path(twice, directory="prod/streams/4.10/builds")] = world.metas[meta_path(twice)]
+    del world.metas[meta_path(gone)]
+    run = prune()
+    assert (run.status, world.listed("to be pruned")) == (0, [])
+    assert gone not in run.record and len(run.record[both]) == len(run.record[twice]) == len(REGIONS)
+    assert run.line("images deleted: 10")
+    assert len(run.calls("store", f"{both}/x86_64/meta.json")) == 1
+    prune.write_record({})
+    del world.metas[meta_path(both)]  # It is no tombstone, because builds.json lists it, too.
+    assert prune().line("ERROR", both, "403")
 
 
 @pytest.mark.parametrize("looks", [2, 4], ids=["before it deletes", "before it confirms"])

@@ -77,7 +77,7 @@ def test_failure_is_one_line_with_its_reason_and_costs_few_calls_and_no_other_im
     prune.faults.failing = [Fault(row[0], row[2], region, ids[region]) for region, row in FAILURES.items()]
     prune.faults.dead_hosts = {ecs_host("me-east-1")}
     failing = [i for i in world.listed("to be pruned") if i.region in ids and ids[i.region] in (i.id, EVERY_IMAGE)]
-    prune.clock_speed = 180
+    prune.clock_speed = 60
     run = prune(env={"SANDBOX_TIMEOUT_SPEED": "60"})
     assert run.status == 1
     assert world.listed("to be pruned") == failing

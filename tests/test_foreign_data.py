@@ -118,7 +118,7 @@ GITHUB_ERRORS: list[tuple[int, dict[str, str], bool, str]] = [
     (403, {"X-RateLimit-Remaining": "4882"}, True, "unset or replace GITHUB_TOKEN"),
     (403, {}, False, "set GITHUB_TOKEN"),
     (403, SPENT, False, ".* 2033-05-18 .*, or set GITHUB_TOKEN"),
-    (429, SPENT | {"X-RateLimit-Reset": "soon"}, True, ".* the next hour: .*"),
+    (429, SPENT | {"X-RateLimit-Reset": "soon"}, True, ".* the next hour: run again then"),
     (403, {"X-RateLimit-Remaining": "31", "Retry-After": "77"}, True, ".* after 77 seconds"),
     (429, {}, False, ".* after 3600 seconds, or set GITHUB_TOKEN"),
     (418, {}, True, "try again later"),

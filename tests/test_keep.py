@@ -26,7 +26,7 @@ PIN = {"bootimage": "true"}
 
 IMAGE, NAMED = Image(REGION, "m-1", BUILD), Image(REGION, "m-named", BOOTIMAGE)
 LISTED = (BOOTIMAGE, BUILD, OTHER_BUILD, IMPOSSIBLE_DATE, OTHER_RELEASE, YOUNG)
-RELEASE = Release("4.10", frozenset({BOOTIMAGE}), {NAMED.id: NAMED}, {NAMED.id: NAMED}, LISTED)
+RELEASE = Release("4.10", frozenset({BOOTIMAGE}), {NAMED.id: NAMED}, {NAMED: NAMED}, LISTED)
 SEEN = Seen(own=True, public=False, in_use=False, pinned=False, tag="false", name=f"rhcos-{BUILD}", snapshots=("s-1",))
 
 
@@ -50,6 +50,7 @@ DECISIONS = {
     "a digit in front of its build ID": (IMAGE, named(f"1{BUILD}"), f"1{BUILD}"),
     "named for two builds": (IMAGE, named(f"{BUILD}-{OTHER_BUILD}"), "builds.json"),
     "no name": (IMAGE, SEEN._replace(name=""), "name"),
+    "available, but shown without disks": (IMAGE, SEEN._replace(complete=False), "without disks"),
     "deleted: public, not yet tagged": (IMAGE, SEEN._replace(public=True, tag=""), ""),
     "deleted: another prefix in its name": (IMAGE, SEEN._replace(name=f"coreos-{BUILD}-copy"), ""),
     "deleted: named for another old build than the one that lists it": (IMAGE, named(OTHER_BUILD), ""),
@@ -67,7 +68,28 @@ def test_pin_is_known_in_any_capitalisation_and_among_other_tags() -> None:
     for tag in (*pins, "bootimage=false", "bootimage=", "not-bootimage=true", "other=true"):
         tags = [dict(zip(("TagKey", "TagValue"), each.split("="))) for each in ("a=true", tag, "bootimage2=true")]
         assert main.parse_seen({"Tags": {"Tag": tags}}).pinned == (tag in pins)
-    assert main.parse_seen({"Tags": {"Tag": []}}).in_use  # unless it says that it is not
+
+
+SHOWN = {"Tags": {"Tag": []}, "Usage": "none", "Status": "Available"}
+DISKS = {"DiskDeviceMappings": {"DiskDeviceMapping": [{"SnapshotId": "s-1"}]}}
+
+
+def test_image_is_in_use_or_incomplete_unless_it_is_shown_to_be_neither() -> None:
+    for usage in (None, "", "instance", "something new"):
+        assert main.parse_seen({**SHOWN, "Usage": usage}).in_use
+    assert main.parse_seen({"Tags": {"Tag": []}}).in_use and not main.parse_seen(SHOWN).in_use
+    no_snapshot = {"DiskDeviceMappings": {"DiskDeviceMapping": [{"Device": "/dev/xvda"}]}}
+    shown = [SHOWN, SHOWN | no_snapshot, SHOWN | DISKS, SHOWN | {"Status": "CreateFailed"}]
+    assert [main.parse_seen(each).complete for each in shown] == [False, False, True, True]
+
+
+def test_tag_is_known_in_any_capitalisation_because_ecs_holds_keys_unique_so(world: World, prune: Prune) -> None:
+    """To tag it again would be TagKey.Duplication in every run."""
+    (bootimage, _), (image, _) = world.images_of(BOOTIMAGE), world.images_of(PUBLIC_BUILD)
+    bootimage.tags, image.tags = {"BootImage": "True"}, {"BootImage": "False"}
+    run = prune()
+    assert (run.status, world.listed("to be pruned")) == (0, [])
+    assert (bootimage.tags, image.tags) == ({"BootImage": "True"}, {"BootImage": "False"})
 
 
 def test_build_is_pruned_if_it_is_dated_and_30_days_old_and_of_this_release() -> None:
@@ -93,7 +115,7 @@ def test_image_is_a_bootimage_if_any_list_says_so_and_looked_at_unless_all_say_d
     release, to_look_at = main.find_images(RELEASE, uploads, record)
     assert release.images.keys() == {"m-named", "m-new", "m-both", "m-twice", "m-recorded"}
     assert {image.id for image in to_look_at} == {*release.images, "m-old", "m-failed", "m-again"}
-    assert release.known.keys() == {*(image.id for image in to_look_at), "m-gone"}
+    assert {image.id for image in release.known} == {*(image.id for image in to_look_at), "m-gone"}
     assert set(release.read) == {*uploads, *record}
 
 

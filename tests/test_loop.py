@@ -68,14 +68,15 @@ def test_every_item_gets_an_answer_in_batches() -> None:
 
 
 @pytest.mark.parametrize("error", [LOST, DENIED], ids=["lost", "denied"])
-def test_item_whose_call_fails_goes_to_the_end_and_fails_after_the_sixth_time(error: OutsideError) -> None:
-    log = Log(3, error, False)
+def test_item_whose_call_fails_goes_to_the_end_and_fails_if_only_it_is_left_for_a_minute(
+    clock: Clock, error: OutsideError
+) -> None:
+    began, log = clock.seconds, Log(3, error, False)
     result = work_off(log)
     assert result.failed == {3: error}
     assert len(result.answers) == 99
-    assert sum(3 in batch for batch in log.batches) == 6
-    assert 3 in log.batches[0]
-    assert 3 not in log.batches[1]
+    assert [batch for batch in log.batches[:11] if 3 in batch] == [list(range(10)), [3]]
+    assert clock.seconds - began < 66
 
 
 @pytest.mark.parametrize("error", [LOST, DENIED, REFUSED, KeyError(1)], ids=["lost", "denied", "refused", "unexpected"])

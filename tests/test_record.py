@@ -142,6 +142,20 @@ def test_record_that_another_run_replaces_while_the_new_one_is_made_keeps_both(t
     assert main.load_record(path).keys() == {NEW_BUILD, OTHER_BUILD, PRIVATE_BUILD}
 
 
+def test_record_that_others_replace_all_the_time_is_left_to_them_and_that_is_said(tmp_path: Path) -> None:
+    """One that waits two seconds for the lock goes on without it."""
+    path = str(tmp_path / "record.json")
+
+    def update(record: main.Record) -> main.Record:
+        Path(path).write_text(json.dumps({**record, f"410.84.{time.time_ns() % 10**12:012}-0": []}))
+        return {NEW_BUILD: []}
+
+    problems = main.save_record(path, update)
+    assert len(problems) == 1 and "could not be written, and is unchanged" in problems[0]
+    assert len(main.load_record(path)) == 3
+    assert [each.name for each in tmp_path.iterdir()] == ["record.json"]
+
+
 def test_folder_that_lets_no_mode_be_set_gets_the_record_with_the_time_of_now(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,9 @@ def record(prune: Prune) -> None:
 NO_IMAGE: dict[str, Any] = {"architectures": {"x86_64": {"artifacts": {"metal": {"release": PUBLIC_BUILD}}}}}
 
 
+OTHER_FORM: dict[str, Any] = {"architectures": {"x86_64": {"artifacts": {"metal": {"release": "9.6.20251023-0"}}}}}
+
+
 def answering(what: str, *answer: Any) -> Faults:
     return Faults([Fault(what, Answer(*answer))])
 
@@ -40,9 +43,16 @@ FAULTS: dict[str, tuple[Faults, list[str]]] = {
     "GitHub is down": (Faults(dead_hosts={API_HOST}), [API_HOST, "502", "try again later"]),
     "no such branch": (answering(COMMITS_URL, 404), ["no branch release-4.10", "check the release"]),
     "commits cut short": (Faults(commits_listed=1), ["do not end with the oldest one", "run again later"]),
-    "version not found": (answering("rhcos.json", 404), ["rhcos.json", "404"]),
     "version damaged": (answering("rhcos.json", 200, b"{"), ["rhcos.json", "not JSON", "try again later"]),
     "version of another shape": (answering("rhcos.json", 200, []), ["rhcos.json", "what to keep is unknown"]),
+    "no rhcos.json any more": (
+        answering("rhcos.json", 404),
+        ["was not found", "no such file any more", "no Aliyun images"],
+    ),
+    "builds of another form": (
+        answering("rhcos.json", 200, OTHER_FORM),
+        ["4.10 has no Aliyun images", "9.6.20251023-0"],
+    ),
     "no bootimage": (answering("rhcos.json", 200, NO_IMAGE), ["an Aliyun bootimage", "check the release"]),
     "no region answers": (Faults(dead_hosts=set(map(ecs_host, REGIONS))), ["no region answered", "proxy"]),
     "no permission": (answering("DescribeImages", *FORBIDDEN), ["Forbidden.RAM", "ecs:DescribeImages"]),
@@ -117,6 +127,7 @@ CERTIFICATES = {
     "certificate has expired": "check this machine's clock",
     "certificate is not yet valid": "check this machine's clock",
     "Hostname mismatch, certificate is not valid for 'x'": "another server answers",
+    "Missing Authority Key Identifier": "Python no longer accepts the form of a CA certificate in ca.pem",
     "unable to get local issuer certificate": "it was verified with ca.pem: set REQUESTS_CA_BUNDLE",
 }
 FAILURES = {
@@ -128,7 +139,9 @@ FAILURES = {
 }
 PASSING = {
     "Tunnel connection failed: 502 Bad Gateway": "try again later",
-    "ProxyError('Unable to connect to proxy', NewConnectionError('<x>: refused'))": "check HTTPS_PROXY",
+    "ProxyError('Unable to connect to proxy', NewConnectionError('<x>: refused'))": "check HTTPS_PROXY, or try again",
+    "Tunnel connection failed: 429 Too Many Requests": "try again later",
+    "Tunnel connection failed: 408 Request Timeout": "try again later",
     "Read timed out.": "try again later",
 }
 
@@ -139,7 +152,7 @@ def test_failure_says_what_to_do_and_to_try_again_only_where_waiting_helps() -> 
             failure = main.explain_failure("GET x", f"HTTPSConnectionPool(): (Caused by {words})", "ca.pem", 1.0)
             assert type(failure) is kind
             assert re.search(f": {advice}", str(failure)), failure
-            assert ("try again later" in str(failure)) == (advice == "try again later")
+            assert ("try again later" in str(failure)) == (kind is main.LostError)
 
 
 CAS_OF_NO_USE = {"missing": "missing.pem", "empty": "empty.pem"}
@@ -206,7 +219,9 @@ def test_malformed_secret_is_named_but_not_its_value(variables: pytest.MonkeyPat
 PASSWORD = "s3cr+t%40x"
 MALFORMED_PROXIES = [
     "http://releng:P@ssW0rds3cr#1@proxy:3128",
-    *(f"http://u:s3cr{char}t@127.0.0.1:9" for char in "@#/? "),
+    *(f"http://u:s3cr{char}t@127.0.0.1:9" for char in "@#/? \\[]"),
+    "http://CORP\\u:s3cr@127.0.0.1:9",
+    "http://u:s3cr\N{EURO SIGN}t@127.0.0.1:9",
     "http://u:s3cr:t@127.0.0.1:9",
     "ftp://u:s3cr@127.0.0.1:9",
     "socks5://u:s3cr@127.0.0.1:9",
@@ -245,6 +260,9 @@ def test_password_of_a_proxy_is_redacted_but_no_user(variables: pytest.MonkeyPat
     assert said == "repos/openshift/installer <https_proxy>@proxy <https_proxy> <https_proxy> <https_proxy>"
     variables.setenv("https_proxy", "http://t0kenOfUser@proxy:3128")
     assert main.redact("t0kenOfUser@proxy") == "<https_proxy>@proxy"
+    variables.setenv("https_proxy", "http://u:p%C3%A4sswort@proxy:3128")
+    for encoding in ("latin-1", "utf-8"):  # requests sends the first one
+        assert main.redact(base64.b64encode("u:p\u00e4sswort".encode(encoding)).decode()) == "<https_proxy>"
 
 
 @pytest.mark.parametrize(("status", "tunnels"), [("407 Proxy Authentication Required", 1), ("403 Forbidden", 1)])

@@ -78,8 +78,9 @@ class EcsImage:
     status: str = "Available"
     owner: str = KEY_ID
     name: str = ""
-    usage: str = "none"  # or "instance"
+    usage: str | None = "none"  # or "instance"
     disks: int = 1
+    disks_shown: bool = True  # by DescribeImages
     tags: dict[str, str] = field(default_factory=dict)
     deleted_at: float | None = None
     closed: bool = False  # it went with its region

@@ -1,0 +1,117 @@
+"""The account guards what is pinned: the README's policy grants what a run needs, and denies what no run may do."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import signal
+import time
+from datetime import datetime
+
+import pytest
+from faults import Call
+from harness import PUBLIC_BUILD, REGIONS, Prune, assert_next_run_finishes
+from policy import allows, read_policy
+from world import EcsImage, World
+
+REGION = REGIONS[0]
+PIN = {"bootimage": "true"}
+ACTIONS = {action: action for action in ("DescribeImages", "DescribeSnapshots", "TagResources", "DeleteImage")}
+ACTIONS |= {"ModifyImageSharePermission": "ModifyImageSharePermission", "DeleteSnapshot": "DeleteSnapshot"}
+IMAGE, SNAPSHOT, DISK = (
+    f"acs:ecs:us-east-1:1234567890123456:{kind}" for kind in ("image/m-1", "snapshot/s-1", "disk/d-1")
+)
+TAGGED, ASKED = "acs:ResourceTag/bootimage", "acs:RequestTag/bootimage"
+DECISIONS = [
+    ("DescribeImages", "*", {}, True),
+    ("DescribeInstances", "*", {}, False),
+    ("DeleteImage", IMAGE, {TAGGED: "false"}, True),
+    ("DeleteImage", IMAGE, {TAGGED: "TRUE"}, False),
+    ("DeleteSnapshot", SNAPSHOT, {TAGGED: "true"}, False),
+    ("DeleteSnapshot", DISK, {}, False),
+    ("TagResources", DISK, {ASKED: "true"}, False),
+    ("TagResources", IMAGE, {ASKED: "true", TAGGED: "true"}, True),
+    ("TagResources", IMAGE, {ASKED: "false", TAGGED: "true"}, False),
+    ("TagResources", IMAGE, {ASKED: "false"}, True),
+    ("TagResources", SNAPSHOT, {TAGGED: "true", "acs:RequestTag/rhcos-aliyun-pruner": "4.10"}, True),
+    ("ModifyImageSharePermission", IMAGE, {TAGGED: "true"}, False),
+    ("StopInstance", IMAGE, {}, False),
+]
+
+
+def test_policy_allows_these_calls_and_no_others() -> None:
+    policy = read_policy()
+    for action, resource, tags, allowed in DECISIONS:
+        assert allows(policy, f"ecs:{action}", resource, tags) == allowed, (action, resource, tags)
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_action_that_the_policy_lacks_is_named_and_a_run_with_it_finishes_the_job(prune: Prune, action: str) -> None:
+    policy = copy.deepcopy(read_policy())
+    for statement in policy["Statement"]:
+        if statement["Effect"] == "Allow":
+            statement["Action"] = [each for each in statement["Action"] if each != f"ecs:{action}"]
+    assert json.dumps(policy) != json.dumps(read_policy())
+    prune.faults.policy = policy
+    run = prune("--delete-snapshots", "4.10")
+    assert run.status == 1
+    assert f"ecs:{action}: Forbidden.RAM" in run.output
+    assert_next_run_finishes(prune, "--delete-snapshots", "4.10")
+
+
+def pin(image: EcsImage) -> None:
+    """As a person does. It stays as public as it is."""
+    image.tags, image.was_public, image.kind = dict(PIN), image.public, "pinned"
+
+
+@pytest.mark.parametrize("operation", ["TagResources", "ModifyImageSharePermission", "DeleteImage"])
+def test_pin_that_arrives_with_a_call_holds_and_the_rest_is_pruned(world: World, prune: Prune, operation: str) -> None:
+    world.add_builds_around(30, REGIONS, datetime(2022, 2, 1), empty=1000)
+    chosen = {image.id for image in world.images_of(PUBLIC_BUILD)}
+
+    def act(call: Call) -> None:
+        if call.what == operation and call.ids[0][:2] == "m-":
+            for id in chosen.intersection(call.ids):
+                pin(world.images[id])
+                chosen.remove(id)
+
+    prune.faults.on_call = act
+    run = prune()  # It checks that nothing pinned is tagged, made private or deleted.
+    assert (run.status, world.listed("to be pruned"), chosen) == (0, [], set())
+    denied = [call for call in run.calls("ecs") if call.status == 403]
+    assert {call.what for call in denied} == {operation} and len(denied) == len(REGIONS)
+    pinned = world.listed("pinned")
+    assert [image.tags for image in pinned] == [PIN] * len(REGIONS)
+    # One that was pinned after it was made private is private, and the log says so.
+    assert [image.public for image in pinned] == [operation != "DeleteImage"] * len(REGIONS)
+    assert all((f"{i.id} ({i.build}) made private" in run.log) == (operation == "DeleteImage") for i in pinned)
+    assert all(run.line("WARNING", image.id, "is kept: pinned by its tag") for image in pinned)
+
+
+def test_run_that_is_suspended_between_look_and_deletion_harms_nothing_that_is_pinned_meanwhile(
+    world: World, prune: Prune
+) -> None:
+    world.add_builds_around(30, REGIONS, datetime(2022, 2, 1), empty=1000)
+    looks = 0
+
+    def suspend(call: Call) -> None:
+        """Stop the process when it asks for the look at the images to be pruned in a region."""
+        nonlocal looks
+        if call.what == "DescribeImages" and call.where == REGION and len(call.ids) > 10:
+            looks += 1
+            if looks == 1:
+                os.kill(started.process.pid, signal.SIGSTOP)
+
+    prune.faults.on_call = suspend
+    with prune.started() as started:
+        started.wait_until(lambda sandbox: any(len(c.ids) > 10 and c.what == "DescribeImages" for c in sandbox.calls))
+        time.sleep(0.5)  # The answer is on its way to the process, which is stopped.
+        for image in world.listed("to be pruned")[::3]:
+            if image.region == REGION and image.tags == {}:
+                pin(image)
+        started.process.send_signal(signal.SIGCONT)
+        run = started.finish()
+    assert (run.status, world.listed("to be pruned")) == (0, [])
+    assert len(world.listed("pinned")) > 5
+    assert "TagResources" in {call.what for call in run.calls("ecs") if call.status == 403}
