@@ -1,4 +1,8 @@
 #!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.9"
+# dependencies = ["aliyun-python-sdk-core>=2.16,<3", "aliyun-python-sdk-ecs>=4.24,<5", "requests>=2.32,<3"]
+# ///
 """Delete the RHCOS images on Alibaba Cloud (Aliyun) that never became an OpenShift bootimage.
 
 Every build of Red Hat CoreOS uploaded an image to some 25 regions. A build is a bootimage if any version of
@@ -191,7 +195,7 @@ LIST_META = "the meta.json of its build"
 LIST_RECORD = "the record; a run with a new --filename reads the meta.json of its build, which"
 
 # What is left
-LEFT_UNLISTED = "images that no list names, and that stay"
+LEFT_UNLISTED = "images that no list names, kept"
 LEFT_MARKED = "snapshots marked, still billed (a run with --delete-snapshots deletes them)"
 LEFT_STAYING = "snapshots marked, but behind images that stay"
 LEFT_UNMARKED = "snapshots left without a mark, still billed (the log names them)"
@@ -357,31 +361,42 @@ Work = Callable[[list[Item]], Round[Item, Answer]]  # of one batch; see work_off
 
 
 class Progress:
-    """How far the current phase has come, what was deleted, and until when regions are throttled."""
+    """What a person asks of a run under way: how far it is, what failed, who is throttled, how long it has taken."""
 
     def __init__(self) -> None:
         self.run_started = time.monotonic()
         self.throttled: dict[str, float] = {}  # by region, in seconds since the epoch
+        self.failed: Counter[str] = Counter()  # by region
         self.counting = threading.Lock()
-        self.deleted = 0  # images
+        self.deleted = self.snapshots = self.snapshots_deleted = 0
         self.begin("starting", 0)
 
     def begin(self, what: str, total: int) -> None:
         self.what, self.total, self.done = what, total, 0
 
-    def count(self, done: int = 1, deleted: int = 0) -> None:
-        """So many more are done: documents, regions, or images, some of which were deleted."""
+    def count(self, done: int = 1, deleted: int = 0, others: int = 0, snapshots: int = 0, swept: int = 0) -> None:
+        """So many more are done, were deleted, are not to be deleted; are to be swept, were swept."""
         with self.counting:
-            self.done += done
-            self.deleted += deleted
+            self.done, self.total, self.deleted = self.done + done, self.total - others, self.deleted + deleted
+            self.snapshots, self.snapshots_deleted = self.snapshots + snapshots, self.snapshots_deleted + swept
+
+    def elapsed(self) -> timedelta:
+        return timedelta(seconds=round(time.monotonic() - self.run_started))
 
     def __str__(self) -> str:
-        line = f"{self.what} {self.done:,}/{self.total:,}, images deleted {self.deleted:,}"
-        waiting = [until for until in list(self.throttled.values()) if until > time.time()]
+        parts = [f"{self.what} {self.done:,}" + f" of {self.total:,}" * bool(self.total)]
+        if self.snapshots:
+            parts.append(f"snapshots {self.snapshots_deleted:,} of {self.snapshots:,}")
+        failed = dict(self.failed)
+        if failed:
+            where = next(iter(failed)) if len(failed) == 1 else f"{len(failed)} regions"
+            parts.append(f"failed {sum(failed.values()):,} ({where})")
+        waiting = {region: until for region, until in list(self.throttled.items()) if until > time.time()}
         if waiting:
-            until = datetime.fromtimestamp(max(waiting)).strftime("%H:%M:%S")
-            line += f", regions throttled {len(waiting)}, until {until}"
-        return line
+            until = datetime.fromtimestamp(max(waiting.values())).strftime("%H:%M:%S")
+            who = next(iter(waiting)) if len(waiting) == 1 else f"{len(waiting)} regions"
+            parts.append(f"{who} throttled until {until}")
+        return ", ".join([*parts, str(self.elapsed())])
 
 
 progress = Progress()
@@ -886,12 +901,13 @@ class Ecs:
             getattr(request, f"set_{name}")(value)
         operation = request_type.__name__[: -len("Request")]
         started = time.monotonic()
-        result = "ok"
+        result = ""
         try:
             body = self.client.do_action_with_exception(request)
             answer = json.loads(body)
             if not (isinstance(answer, dict) and answer.get("RequestId")):
                 raise TypeError(f"unexpected answer {excerpt(body)}")
+            result = f"ok, RequestId {one_line(answer['RequestId'])}"
             return answer
         except Exception as error:
             # An answer that the SDK does not expect ends in an exception of any type within it.
@@ -951,12 +967,13 @@ def list_commits(web: Web, release: str) -> list[str]:
     The list may be cut short, with status 200 (NixOS/nixpkgs-committers#100), so it is believed only if it ends with
     the oldest commit. https://docs.github.com/rest/commits/commits#list-commits
     """
-    progress.begin("branches listed", 1)
+    progress.begin("commits listed", 0)
     missing = f"openshift/installer has no branch release-{release}: check the release"
 
     def fetch(start: str, page: int) -> dict[str, None]:
         url = f"{GITHUB_API}/commits?sha={start}&path={STREAM_METADATA}&per_page={COMMITS_PER_PAGE}&page={page}"
         answer = insist(lambda: web.get_json(url, missing), Patience())
+        progress.count(len(as_list(answer)))
         return {COMMIT.fullmatch(commit["sha"])[0]: None for commit in as_list(answer)}  # type: ignore[index]
 
     try:
@@ -987,10 +1004,12 @@ class Version(NamedTuple):
 def find_bootimages(web: Web, name: str) -> tuple[Release, list[str]]:
     """Find what the versions of rhcos.json on the release's branch name, and the directories of its builds."""
     commits = list_commits(web, name)
-    versions = fetch_all(web, partial(fetch_version, web, name), commits, "versions of rhcos.json")
+    versions = fetch_all(web, partial(fetch_version, web, name), commits, "versions of rhcos.json read")
     for commit, error in versions.failed.items():
         raise Refusal(f"rhcos.json of commit {commit} could not be read: {error}")
     named = [versions.answers[commit] for commit in commits]
+    for commit, version in zip(commits, named):
+        image_log.info("commit %s names %s", commit, ", ".join(sorted(set(version.builds))))
     images = {image.id: image for version in named for image in version.images}
     bootimages = frozenset(build for version in named for build in version.builds)
     if not images:
@@ -1060,7 +1079,7 @@ def find_builds(web: Web, release: str, named: Collection[str]) -> tuple[Builds,
     """
     usual = [directory.format(release=release) for directory in USUAL_DIRECTORIES]
     directories = list(dict.fromkeys([*named, *usual]))
-    listings = fetch_all(web, partial(fetch_listing, web), directories, "builds.json")
+    listings = fetch_all(web, partial(fetch_listing, web), directories, "builds.json read")
     for error in listings.failed.values():
         if error.code not in ABSENT:
             raise Refusal(f"the builds could not be listed: {error}")
@@ -1118,11 +1137,14 @@ def find_uploads(web: Web, builds: Builds, release: Release, record: Record) -> 
     """
     reasons = {build: reason_to_skip(build, release) for build in builds}
     to_read = [build for build, why in reasons.items() if why == BOOTIMAGE or (not why and build not in record)]
+    for build, why in reasons.items():
+        if why and why != BOOTIMAGE:
+            image_log.info("build %s is left: %s", build, why)
 
     def fetch(build: str) -> list[Image]:
         return list(dict.fromkeys(image for url in builds[build] for image in fetch_uploads(web, build, url)))
 
-    uploads = fetch_all(web, fetch, to_read, "builds")
+    uploads = fetch_all(web, fetch, to_read, "builds read")
     unread = {b: e for b, e in uploads.failed.items() if not (e.code in ABSENT and all(builds[b].values()))}
     return replace(uploads, failed=unread)
 
@@ -1163,7 +1185,7 @@ def reason_to_keep(image: Image, seen: Seen, release: Release) -> str:
     if seen.in_use:
         return "used by an instance"
     if build not in release.builds:
-        return f"its name {excerpt(seen.name)} does not contain the ID of a build that a builds.json lists"
+        return f"its name has no ID of a build that a builds.json lists ({excerpt(seen.name)})"
     if not seen.complete:
         return "shown without disks, so that its snapshots are unknown"
     return reason_to_skip(build, release)
@@ -1208,10 +1230,14 @@ class Region:
         first, then = self.work_off(bootimages, self.prune_batch), self.work_off(others, self.prune_batch)
         outcomes = first.answers | then.answers
         deleted = [image for image, outcome in outcomes.items() if outcome.result is Result.DELETED]
-        failed = first.failed | then.failed | self.confirm_deletions(deleted)
-        outcomes |= {image: Outcome(Result.FAILED, "", self.seen.get(image.id)) for image in failed}
+        failed = then.failed | self.confirm_deletions(deleted)
+        outcomes |= {image: Outcome(Result.FAILED, "", self.seen.get(image.id)) for image in [*first.failed, *failed]}
+        seen = {image: self.seen[image.id] for image in first.failed if image.id in self.seen}
+        outcomes |= {image: Outcome(Result.KEPT, BOOTIMAGE, shown) for image, shown in seen.items()}
+        problems = log_failures(self.name, "untagged bootimage", first.failed)
+        problems += log_failures(self.name, "image", failed)
         swept = self.sweep(outcomes)
-        return swept._replace(problems=log_failures(self.name, "images", failed) + swept.problems)
+        return swept._replace(problems=problems + swept.problems)
 
     def work_off(self, items: Sequence[Item], work: Work[Item, Answer]) -> Round[Item, Answer]:
         """Work off images or snapshots in random order: if the first ones can never be changed, others come first in
@@ -1232,7 +1258,7 @@ class Region:
             settled |= {image: Outcome(Result.KEPT, BOOTIMAGE, look.seen[image.id]) for image in to_tag}
         if not (self.tag(to_delete, "false", look) and self.mark_snapshots(to_delete, look)):
             return Round()
-        progress.count(len(settled))
+        progress.count(0, others=len(settled))
         deleted = try_each(partial(self.delete_image, look), REGION_THREADS, to_delete)
         return replace(deleted, answers=settled | deleted.answers)
 
@@ -1344,18 +1370,19 @@ class Region:
 
         Without that option, throttling is not waited for, and a list that cannot be had is a warning.
         """
-        deleted = [i.seen for i in images.values() if i.seen and i.result in (Result.TO_DELETE, Result.DELETED)]
-        behind = dict.fromkeys(id for image in deleted for id in image.snapshots)
+        deleted = {i: o.seen for i, o in images.items() if o.seen and o.result in (Result.TO_DELETE, Result.DELETED)}
+        behind = {id: image for image, seen in deleted.items() for id in seen.snapshots}
         patience = self.ecs.patience if self.delete_snapshots else Patience(self.name, most_throttled=0)
         try:
             listed = list_whole(self.ecs.snapshots, patience, set(self.witness_snapshots()).issubset)
             self.check_snapshots(listed)
         except Exception as error:
             problem = f"{self.name}: what snapshots are left is unknown: {as_expected(error)}"
-            log.log(logging.ERROR if self.delete_snapshots else logging.WARNING, "%s", problem)
+            log.warning("%s", problem)
             return Pruned(images, {}, Counter(), [problem] * self.delete_snapshots)
         marked = [id for id, snapshot in listed.items() if snapshot.mark == self.release.name]
         to_sweep = list(dict.fromkeys([*behind, *marked])) if self.delete_snapshots else []
+        progress.count(0, snapshots=len(to_sweep))
         swept = self.work_off(to_sweep, partial(self.sweep_batch, behind))
         gone = {id for id, outcome in swept.answers.items() if outcome.result in GONE}
         gone_images = {image.id for image, outcome in images.items() if outcome.result in GONE}
@@ -1364,7 +1391,7 @@ class Region:
         left = Counter(LEFT_STAYING if id in staying else LEFT_MARKED for id in marked if id not in gone | kept)
         left[LEFT_UNMARKED] = len(behind.keys() & listed.keys() - gone - set(marked)) * (not self.dry_run)
         outcomes = swept.answers | dict.fromkeys(swept.failed, SnapshotOutcome(Result.FAILED))
-        return Pruned(images, outcomes, left, log_failures(self.name, "snapshots", swept.failed))
+        return Pruned(images, outcomes, left, log_failures(self.name, "snapshot", swept.failed))
 
     def witness_snapshots(self) -> list[str]:
         return [id for image in self.witness if image in self.seen for id in self.seen[image].snapshots[:1]]
@@ -1372,14 +1399,14 @@ class Region:
     def check_snapshots(self, seen: Collection[str]) -> None:
         check_listed(self.name, self.witness_snapshots(), seen, "DescribeSnapshots")
 
-    def sweep_batch(self, behind: Collection[str], batch: list[str]) -> Round[str, SnapshotOutcome]:
+    def sweep_batch(self, behind: Mapping[str, Image], batch: list[str]) -> Round[str, SnapshotOutcome]:
         """Look at up to 99 snapshots, and delete what nobody pinned and is marked, or `behind` images of this run."""
         look = self.ecs.look_at_snapshots([*batch, *self.witness_snapshots()])
         self.check_snapshots(look.seen)
         outcomes = {id: self.decide_snapshot(look.seen.get(id), id in behind) for id in batch}
         to_delete = [id for id, outcome in outcomes.items() if outcome.result is Result.TO_DELETE and not self.dry_run]
         settled = {id: outcome for id, outcome in outcomes.items() if id not in to_delete}
-        deleted = try_each(partial(self.delete_snapshot, look), REGION_THREADS, to_delete)
+        deleted = try_each(partial(self.delete_snapshot, behind, look), REGION_THREADS, to_delete)
         return replace(deleted, answers=settled | deleted.answers)
 
     def decide_snapshot(self, seen: SeenSnapshot | None, is_behind: bool) -> SnapshotOutcome:
@@ -1390,7 +1417,7 @@ class Region:
         reason = seen.reason_to_keep or unmarked
         return SnapshotOutcome(Result.KEPT if reason else Result.TO_DELETE, reason)
 
-    def delete_snapshot(self, look: Look[SeenSnapshot], id: str) -> SnapshotOutcome | None:
+    def delete_snapshot(self, behind: Mapping[str, Image], look: Look[SeenSnapshot], id: str) -> SnapshotOutcome | None:
         """Delete a snapshot, unless the API refuses that for good; None if the look has become too old for that."""
         if not look.is_fresh():
             return None
@@ -1400,7 +1427,9 @@ class Region:
             raise
         except OutsideError as error:
             return SnapshotOutcome(Result.KEPT, str(error))
-        image_log.info("%s %s deleted", self.name, id)
+        of = f"behind {behind[id].id} ({behind[id].build})" if id in behind else "of an earlier run"
+        image_log.info("%s %s %s deleted", self.name, id, of)
+        progress.count(0, swept=1)
         return SnapshotOutcome(Result.DELETED)
 
 
@@ -1498,7 +1527,7 @@ def prune_region(first: FirstLook, images: Sequence[Image], release: Release, ar
             hint = f"if {name} is closed for good, add it to CLOSED_REGIONS in main.py"
             error = OutsideError(f"{error}; {hint}", error.code)
         failed = [image for image in images if image.id not in release.images]
-        problems = log_failures(name, "images", dict.fromkeys(failed or images, error))
+        problems = log_failures(name, "image", dict.fromkeys(failed or images, error))
         pruned = Pruned(dict.fromkeys(failed, Outcome(Result.FAILED)), {}, Counter(), problems)
     first.ecs.close()
     log_outcomes(name, pruned)
@@ -1509,10 +1538,9 @@ def log_outcomes(region: str, pruned: Pruned) -> None:
     """Log what was not logged when it happened: what stays and why, what a dry run would change."""
     for image, (result, reason, seen) in sorted(pruned.images.items(), key=lambda item: str(item[0])):
         if result is Result.TO_DELETE:
-            private = "made private, " if seen and seen.public else ""
-            log.info("%s would be tagged bootimage=false, %sdeleted", image, private)
+            log.info("would delete %s%s", image, " after making it private" if seen and seen.public else "")
         elif result is Result.TO_TAG:
-            log.info("%s would be tagged bootimage=true", image)
+            log.info("would tag bootimage=true %s", image)
         elif reason == BOOTIMAGE and not (seen and seen.own):
             log.warning("%s is a bootimage, but it is not in the account", image)
         elif result is Result.GONE:
@@ -1521,27 +1549,33 @@ def log_outcomes(region: str, pruned: Pruned) -> None:
             log.warning("%s is kept: %s", image, reason)
     for id, outcome in pruned.snapshots.items():
         if outcome.result is Result.TO_DELETE:
-            log.info("%s %s would be deleted", region, id)
+            log.info("would delete %s %s", region, id)
         elif outcome.result is Result.KEPT:
             image_log.info("%s %s is kept: %s", region, id, outcome.reason)
 
 
+def plural(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + "s" * (number != 1)
+
+
 def summary_of(reason: str) -> str:
-    """The reason without what differs from call to call, such as the RequestId."""
-    return reason.partition(" (HTTP status")[0]
+    """The reason without what differs from one image to the next, such as the RequestId."""
+    return reason.partition(" (")[0]
 
 
 def log_failures(where: str, kind: str, failures: Mapping[Item, OutsideError]) -> list[str]:
-    """Log which images, snapshots or builds failed, and return it: a line for each reason."""
+    """Log which images, snapshots or builds failed; returns a line for each reason, to be repeated at the end."""
     by_reason: dict[str, list[Item]] = defaultdict(list)
     for item, error in failures.items():
         by_reason[summary_of(str(error))].append(item)
+        image_log.info("%s is left: %s", item, error)
     lines = []
     for items in by_reason.values():
         names = ", ".join(str(getattr(item, "id", item)) for item in items)
         named = f" ({names})" if len(items) <= MOST_NAMES else ""
-        lines.append(f"{where}: {kind} left for the next run: {len(items):,}{named}: {failures[items[0]]}")
-        log.error("%s", lines[-1])
+        lines.append(f"{where}: {plural(len(items), kind)}{named}: {failures[items[0]]}")
+        log.warning("%s", lines[-1])
+    progress.failed.update({where: len(failures)} if failures else {})
     return lines
 
 
@@ -1607,14 +1641,13 @@ def check_replaceable(path: str) -> None:
 
 
 def save_record(path: str, update: Callable[[Record], Record]) -> list[str]:
-    """Update the record as it is now: another run may have written to it. Logs what goes wrong, and returns it."""
+    """Update the record as it is now: another run may have written to it. Returns what goes wrong."""
     try:
         update_file(path, lambda: (json.dumps(update(load_record(path)), indent=2) + "\n").encode())
         return []
     except (OSError, Refusal) as error:
         said = f"the record {path} could not be written, and is unchanged: {error}"
-        log.error("%s; the next run will find the deleted images gone", said)
-        return [said]
+        return [f"{said}; the next run will find the deleted images gone"]
 
 
 def update_file(path: str, new_content: Callable[[], bytes]) -> None:
@@ -1691,6 +1724,8 @@ def run(args: argparse.Namespace) -> int:
     """Do the seven steps; returns the exit status: 0, or 1 if some images were not pruned."""
     environment = read_environment()
     record = load_record(args.filename)
+    if not os.path.exists(args.filename):
+        log.info("no record at %s: every build is read", args.filename)
     if not args.dry_run:
         check_replaceable(args.filename)
     web = Web(environment)
@@ -1699,16 +1734,17 @@ def run(args: argparse.Namespace) -> int:
     bootimages = group_by_region(release.images.values())
     first = check_account(environment, {n: named for n, named in bootimages.items() if n not in CLOSED_REGIONS})
     builds, missing = find_builds(web, args.release, directories)
-    problems = [f"{name}: rhcos.json names it, but the store has no builds.json there" for name in missing]
-    for problem in problems:
-        log.error("%s: its builds are left", problem)
+    unlisted = (
+        "rhcos.json names it, but the store has no builds.json there: run again, or report it to the owners of RHCOS"
+    )
+    problems = log_failures("RHCOS store", "folder", dict.fromkeys(missing, OutsideError(unlisted)))
     uploads = find_uploads(web, builds, release, record)
-    problems += log_failures("RHCOS store", "builds", uploads.failed)
+    problems += log_failures("RHCOS store", "build", uploads.failed)
 
     release, to_look_at = find_images(release._replace(builds=builds), uploads.answers, record)
     by_region = group_by_region(to_look_at)
     names = {image.region for image in release.known.values()} - CLOSED_REGIONS.keys()
-    progress.begin("images", sum(len(by_region[name]) for name in names))
+    progress.begin("looked at" if args.dry_run else "deleted", sum(len(by_region[name]) for name in names))
     regions = [(first.get(name) or FirstLook(Ecs(name, environment)), by_region[name]) for name in names]
     pruned = list(call_each(lambda region: prune_region(*region, release, args), MOST_REGIONS, regions))
     problems += [problem for region in pruned for problem in region.problems]
@@ -1723,8 +1759,10 @@ def run(args: argparse.Namespace) -> int:
         problems += save_record(args.filename, update)
     for line in summarize(results, pruned, release, record, args):
         log.info("%s", line)
-    if problems:
-        log.error("not everything was pruned: fix the errors above and run the same command again")
+    for problem in problems:
+        log.error("%s", problem)
+    if args.dry_run:
+        log.info("nothing was changed: run the same command without --dry-run to do this")
     return 1 if problems else 0
 
 
@@ -1753,57 +1791,67 @@ def group_by_region(images: Iterable[Image]) -> dict[str, list[Image]]:
 def summarize(
     results: dict[Image, Outcome], pruned: Sequence[Pruned], release: Release, record: Record, args: argparse.Namespace
 ) -> Iterator[str]:
-    """What the run did, or would do, line by line: bootimages, builds, a table of the regions, totals."""
-    kept = [image for image, (_, reason, seen) in results.items() if reason == BOOTIMAGE and seen and seen.own]
-    regions = Counter(build for build, _ in {(image.build, image.region) for image in kept})
-    for build in sorted(release.bootimages & regions.keys()):
-        yield f"bootimage {build}: {regions[build]} regions"
-    yield f"bootimages kept: {len(kept):,}"
+    """What the run did, or would do, line by line: bootimages, builds, a table of the regions, totals that add up."""
+    states = {image: state_of_bootimage(image, results.get(image)) for image in release.images.values()}
+    regions = Counter(build for build, _ in {(i.build, i.region) for i, state in states.items() if state == "kept"})
+    for build in sorted(regions):
+        yield f"bootimage {build}: {plural(regions[build], 'region')}"
+    yield balance(f"named by the history: {plural(len(release.bootimages), 'build')},", "image", states.values())
     with_images = {image.build for image in release.known.values()}
-    builds: Counter[str] = Counter()
+    kinds = []
     for build in release.builds:
         found = "to prune" if build in with_images else "without images" if build in release.read else "not read"
-        builds[reason_to_skip(build, release) or ("on record" if build in record else found)] += 1
-    yield f"builds: {len(release.builds)} ({format_counts(builds)})"
+        kinds.append(reason_to_skip(build, release) or ("on record" if build in record else found))
+    yield balance("listed by the store:", "build", kinds)
     success = Result.TO_DELETE if args.dry_run else Result.DELETED
-    images = [outcome for outcome in results.values() if outcome.reason != BOOTIMAGE]
-    yield from format_table(results, [success, Result.GONE, Result.KEPT, Result.FAILED])
-    yield from format_totals("images", images, success)
+    others = {image: outcome for image, outcome in results.items() if image.id not in release.images}
+    yield from format_table(others, [success, Result.GONE, Result.KEPT, Result.FAILED])
+    seen = [outcome for outcome in others.values() if outcome.seen]
+    unseen = [outcome for outcome in others.values() if not outcome.seen]
+    yield balance("other images found:", "image", [summary_of(o.reason) or o.result.value for o in seen])
+    if unseen:
+        yield balance("not found:", "image", [summary_of(o.reason) or "not looked at" for o in unseen])
+    entries = [(e, b) for b, of_build in record.items() if is_of_release(b, release.name) for e in of_build]
+    recorded = {Image(e["region"], e["image"]) for e, _ in entries if e["deleted"]} - results.keys()
+    if recorded:
+        yield f"deleted by earlier runs, on record: {plural(len(recorded), 'image')}"
     if args.delete_snapshots:
-        outcomes = [outcome for region in pruned for outcome in region.snapshots.values()]
-        yield from format_totals("snapshots", outcomes, success)
+        swept = [outcome for region in pruned for outcome in region.snapshots.values()]
+        yield balance("snapshots found:", "snapshot", [summary_of(o.reason) or o.result.value for o in swept])
     if args.dry_run:
-        more = sum(len(outcome.seen.snapshots) for outcome in images if outcome.result is success and outcome.seen)
+        more = sum(len(outcome.seen.snapshots) for outcome in seen if outcome.result is success and outcome.seen)
         yield f"snapshots that a run would leave, still billed: {more:,}"
     for kind, count in sum((region.left for region in pruned), Counter[str]()).items():
         yield f"{kind}: {count:,}"
 
 
-def format_totals(kind: str, outcomes: Sequence[Outcome | SnapshotOutcome], success: Result) -> Iterator[str]:
-    """A line for each result, with the reasons."""
-    for result in Result:
-        reasons = Counter(summary_of(outcome.reason) for outcome in outcomes if outcome.result is result)
-        if reasons or result is success:
-            yield f"{kind} {result.value}: {sum(reasons.values()):,}" + f" ({format_counts(reasons)})" * any(reasons)
+def state_of_bootimage(image: Image, outcome: Outcome | None) -> str:
+    if image.region in CLOSED_REGIONS:
+        return "in closed regions"
+    if outcome is None or outcome.result is Result.FAILED:
+        return "not looked at"
+    if outcome.seen is None:
+        return "missing"
+    return "kept" if outcome.seen.own else "of another account"
+
+
+def balance(title: str, noun: str, terms: Iterable[str]) -> str:
+    """A line whose figures add up, the largest first."""
+    counts = sorted(Counter(terms).items(), key=lambda item: (-item[1], item[0]))
+    total = f"{title} {plural(sum(count for _, count in counts), noun)}"
+    return f"{total} = {' + '.join(f'{count:,} {term}' for term, count in counts)}" if counts else total
 
 
 def format_table(results: dict[Image, Outcome], columns: Sequence[Result]) -> Iterator[str]:
-    """A row for each region with images that are no bootimages, and the total."""
+    """A row for each region, and the total."""
     counts: dict[str, Counter[Result]] = defaultdict(Counter)
     for image, outcome in results.items():
-        if outcome.reason != BOOTIMAGE:
-            counts[image.region][outcome.result] += 1
+        counts[image.region][outcome.result] += 1
     total: Counter[Result] = sum(counts.values(), Counter())
     if counts:
         yield f"{'region':15}" + "".join(f"{column.value:>{len(column.value) + 2}}" for column in columns)
     for row, of_row in [*sorted(counts.items()), *([("total", total)] if counts else [])]:
         yield f"{row:15}" + "".join(f"{of_row[column]:{len(column.value) + 2},}" for column in columns)
-
-
-def format_counts(counts: Counter[str]) -> str:
-    """The keys with their numbers, the most frequent first; an empty key says nothing."""
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{count} {key}" for key, count in ordered if key)
 
 
 # Output, signals, arguments
@@ -1852,10 +1900,14 @@ class Terminal(logging.Handler):
         self.write(f"{self.format(record)}\n")
 
     def show(self, status: str) -> None:
-        """Replace the status line; an empty one leaves the terminal clean."""
+        """Replace the status line; an empty one leaves the terminal clean. What does not fit goes from the middle."""
+        # An echoed ^C must fit behind it, or the line is wrapped and cannot be cleared.
+        width = shutil.get_terminal_size().columns - 3
+        parts = status.split(", ")
+        while len(", ".join(parts)) > width and len(parts) > 2:
+            parts.pop(1)
         with self.lock or contextlib.nullcontext():
-            # An echoed ^C must fit behind it, or the line is wrapped and cannot be cleared.
-            self.write("", status[: shutil.get_terminal_size().columns - 3])
+            self.write("", ", ".join(parts)[:width])
 
     def write(self, line: str, status: str | None = None) -> None:
         clear = "\r\033[K" if self.status else ""
@@ -1869,7 +1921,7 @@ def new_stdout_handler(debug: bool) -> logging.Handler:
     """On a terminal log what matters, anywhere else every line."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    if not sys.stdout.isatty():
+    if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
         return logging.StreamHandler(sys.stdout)
     terminal = Terminal(sys.stdout)
     if not debug:
@@ -1877,13 +1929,13 @@ def new_stdout_handler(debug: bool) -> logging.Handler:
     return terminal
 
 
-def start_log(path: str, debug: bool) -> None:
-    """Log to stdout and, with time and time zone, to the file."""
+def start_log(path: str, debug: bool, release: str) -> None:
+    """Log to stdout and, with time, time zone and release, to the file: several runs may share it."""
     try:
         log_file = LogFile(path, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         sys.exit(f"main.py: error: the log {path} cannot be written: {error.strerror}; give another --log-to-file")
-    log_file.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
+    log_file.setFormatter(RedactingFormatter(f"%(asctime)s {release} %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
     # The file comes first: it has the line even if nobody reads stdout.
     log.handlers = [log_file]
     if sys.stdout:
@@ -1919,7 +1971,7 @@ def show_progress(ended: threading.Event) -> None:
 
 
 def log_end(status: int, log: logging.Logger = log) -> None:
-    log.info("ended with status %d after %s", status, timedelta(seconds=round(time.monotonic() - progress.run_started)))
+    log.info("ended with status %d after %s", status, progress.elapsed())
 
 
 def end_process(status: int, message: str, log: logging.Logger = log) -> None:
@@ -1944,7 +1996,10 @@ def end_process(status: int, message: str, log: logging.Logger = log) -> None:
 
 def end_at_once(signum: int, _: FrameType | None) -> None:
     name = signal.Signals(signum).name
-    end_process(128 + signum, f"interrupted by {name} ({progress}): run the same command again to continue")
+    deleted = (
+        f"{progress.deleted:,} images were deleted; the log names them" if progress.deleted else "nothing was deleted"
+    )
+    end_process(128 + signum, f"interrupted by {name} ({progress}): {deleted}: run the same command again to continue")
 
 
 def release_number(text: str) -> str:
@@ -1997,7 +2052,7 @@ def attempt(args: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Work in threads, so that this one is free for signals, and holds no lock then; returns the exit status."""
     args = parse_args(argv)
-    start_log(args.log_to_file, args.debug)
+    start_log(args.log_to_file, args.debug, args.release)
     for signum in SIGNALS:
         if signal.getsignal(signum) != signal.SIG_IGN:
             signal.signal(signum, end_at_once)

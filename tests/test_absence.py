@@ -124,7 +124,7 @@ def test_bootimage_that_cannot_be_described_holds_up_no_region(world: World, pru
     prune.clock_speed = 60
     run = prune()
     assert (run.status, world.listed("to be pruned")) == (1, [])
-    assert run.line("ERROR", f"{REGION}: images left for the next run: 1 ({image_id(BOOTIMAGE, REGION)})", "503")
+    assert run.line("ERROR", f"{REGION}: 1 untagged bootimage ({image_id(BOOTIMAGE, REGION)})", "503")
 
 
 def test_empty_list_of_a_region_without_bootimages_is_asked_for_again(world: World, prune: Prune) -> None:
@@ -163,7 +163,7 @@ def test_image_that_a_list_names_in_another_region_stays_with_a_warning(world: W
     run = prune()
     assert run.status == 0 and image.listed and image.tags == {}
     assert run.line("WARNING", f"{REGION} {image.id}", "stays: the meta.json of its build does not list it")
-    assert run.line("images that no list names, and that stay: 1")
+    assert run.line("images that no list names, kept: 1")
 
 
 def test_incomplete_record_is_named_as_such(world: World, prune: Prune) -> None:
@@ -172,7 +172,7 @@ def test_incomplete_record_is_named_as_such(world: World, prune: Prune) -> None:
     assert run.status == 0
     for image in world.images_of(PRIVATE_BUILD):
         assert image.listed and run.line("WARNING", image.id, "stays: the record; a run with a new --filename reads")
-    assert run.line("images that no list names, and that stay: 2")
+    assert run.line("images that no list names, kept: 2")
     assert prune("--filename", "new.json", "4.10").status == 0
     assert world.listed("to be pruned") == []
 
@@ -190,7 +190,7 @@ def test_tombstone_without_a_meta_json_is_no_failure_and_not_on_record(world: Wo
     run = prune()
     assert (run.status, world.listed("to be pruned")) == (0, [])
     assert gone not in run.record and len(run.record[both]) == len(run.record[twice]) == len(REGIONS)
-    assert run.line("images deleted: 10")
+    assert run.line("other images found: 10 images = 10 deleted")
     assert len(run.calls("store", f"{both}/x86_64/meta.json")) == 1
     prune.write_record({})
     del world.metas[meta_path(both)]  # It is no tombstone, because builds.json lists it, too.
@@ -203,7 +203,7 @@ def test_image_is_not_gone_if_the_witness_is_not_listed_either(world: World, pru
     prune.clock_speed = 150
     run = prune()
     assert run.status == 1
-    assert run.line("ERROR", REGION, "which should be there, is not listed", "ecs:DescribeImages")
+    assert run.line("ERROR", f"{REGION}: 2 images", "which should be there, is not listed", "ecs:DescribeImages")
     deleted = {id for id, is_deleted in recorded(run).items() if is_deleted}
     assert deleted == {image_id(build, OTHER_REGION) for build in (PUBLIC_BUILD, PRIVATE_BUILD)}
 

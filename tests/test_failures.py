@@ -82,7 +82,8 @@ def test_failure_is_one_line_with_its_reason_and_costs_few_calls_and_no_other_im
     assert run.status == 1
     assert world.listed("to be pruned") == failing
     for region, (*_, words) in FAILURES.items():
-        assert "Error(" not in run.line("ERROR", f"{region}: images left for the next run: ", f"{ids[region]}", words)
+        kind = "untagged bootimage" if ids[region] == image_id(BOOTIMAGE, region) else " image"
+        assert "Error(" not in run.line("ERROR", f"{region}: ", kind, f"{ids[region]}", words)
     assert minutes_of(run, "ecs") < 20
     assert calls_in(run, "cn-hangzhou", "ModifyImage") <= 2 * main.REGION_THREADS
     assert calls_in(run, "cn-hangzhou", "DeleteImage") <= 2 * (main.REGION_THREADS + 1)
@@ -103,7 +104,7 @@ def test_region_that_answers_too_little_is_given_up(prune: Prune, fault: Fault, 
     prune.faults.failing, prune.clock_speed = [fault], speed
     run = prune(env={"SANDBOX_TIMEOUT_SPEED": "60"})
     assert run.status == 1  # Without a limit, all would be deleted in the end.
-    assert run.line("ERROR", f"{REGION}: images left for the next run: ", words)
+    assert run.line("ERROR", f"{REGION}: ", " images: ", words)
 
 
 def test_exception_that_nothing_expects_fails_its_region_only(caplog: pytest.LogCaptureFixture) -> None:
@@ -113,7 +114,7 @@ def test_exception_that_nothing_expects_fails_its_region_only(caplog: pytest.Log
     pruned = main.prune_region(FirstLook(ecs), images, release, main.parse_args(["4.10"]))
     assert {image.id: outcome.result for image, outcome in pruned.images.items()} == {"m-1": Result.FAILED}
     assert len(pruned.problems) == 1
-    assert "us-east-1: images left for the next run: 1 (m-1): unexpected TypeError" in pruned.problems[0]
+    assert "us-east-1: 1 image (m-1): unexpected TypeError" in pruned.problems[0]
     assert "please report it" in caplog.text
 
 
@@ -126,7 +127,7 @@ def test_region_that_refuses_the_credentials_leaves_the_others_pruned(world: Wor
     run = prune()
     assert run.status == 1
     assert {image.region for image in world.listed("to be pruned")} == {REGION}
-    assert "Forbidden.RiskControl" in run.line("ERROR", f"{REGION}: images left for the next run: 2")
+    assert "Forbidden.RiskControl" in run.line("ERROR", f"{REGION}: 2 images")
 
 
 def test_outage_after_the_last_deletion_costs_minutes(world: World, prune: Prune) -> None:
@@ -136,7 +137,7 @@ def test_outage_after_the_last_deletion_costs_minutes(world: World, prune: Prune
     prune.faults.failing = [Fault("DescribeImages", UNAVAILABLE, REGION, when=is_pruned)]
     prune.clock_speed = 60
     run = prune()
-    assert run.status == 1 and run.line("ERROR", f"{REGION}: images left for the next run: 2")
+    assert run.status == 1 and run.line("ERROR", f"{REGION}: 2 images")
     assert minutes_of(run, "ecs") < 2.5
     assert_record_is_true(run)
     assert_next_run_finishes(prune)
@@ -158,9 +159,7 @@ def test_images_that_stay_in_the_listing_hide_none_that_is_gone(world: World, pr
     prune.faults.failing = [Fault("DeleteImage", done, when=staying.intersection)]
     prune.faults.listing_lag, prune.clock_speed = 30, 200
     run = prune()
-    assert run.status == 1 and run.line(
-        "ERROR", f"{REGION}: images left for the next run: {len(staying)}", "still listed"
-    )
+    assert run.status == 1 and run.line("ERROR", f"{REGION}: {len(staying)} images", "still listed")
     assert {id for id, deleted in recorded(run).items() if not deleted} == staying
 
 

@@ -123,7 +123,7 @@ def test_no_change_rests_on_a_look_that_is_older_than_a_minute(region: Any) -> N
     here = region(SimpleNamespace(), RELEASE)  # Whatever it asks for is an error.
     old = main.Look({IMAGE.id: SEEN._replace(public=True, tag="")}, (time.time() - 61, time.monotonic()))
     assert not here.tag([IMAGE], "false", old) and not here.mark_snapshots([IMAGE], old)
-    assert not here.delete_image(old, IMAGE) and not here.delete_snapshot(old, "s-1")
+    assert not here.delete_image(old, IMAGE) and not here.delete_snapshot({}, old, "s-1")
 
 
 def test_nothing_that_can_block_comes_between_check_and_deletion(region: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import subprocess
 import sys
 import time
+from datetime import datetime
 
 import pytest
-from faults import Fault, ecs_error
-from harness import BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, in_shell
-from world import GITHUB_TOKEN, KEY_ID, OTHER_KEY_ID, SECRET, EcsImage, World, image_id, meta_path
+from faults import FORBIDDEN, Fault, ecs_error
+from harness import BOOTIMAGE, OLD_BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, in_shell
+from world import (
+    GITHUB_TOKEN,
+    KEY_ID,
+    OTHER_KEY_ID,
+    SECRET,
+    EcsImage,
+    World,
+    days_ago,
+    ecs_host,
+    image_id,
+    meta_path,
+)
 
 import main
 
@@ -22,7 +35,7 @@ TERMINAL = [sys.executable, "-c", "import os, pty, sys; sys.exit(os.WEXITSTATUS(
 def test_pipe_gets_every_line_that_the_log_gets_from_the_first_to_the_last(prune: Prune) -> None:
     run = prune()
     assert run.line(REGIONS[0], IMAGE, PUBLIC_BUILD, "deleted")
-    log = [re.sub(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} [A-Z]+ ", "", line) for line in run.log.splitlines()]
+    log = [re.sub(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} 4.10 [A-Z]+ ", "", line) for line in run.log.splitlines()]
     lines = [line[8:] for line in run.output.splitlines()]
     assert sorted(lines) == sorted(log)
     assert re.match(r"run of release 4.10; .*deleted_images.json.*aliyun_pruner.log", lines[0])
@@ -43,7 +56,7 @@ def test_terminal_gets_a_status_line_that_fits_and_is_cleared_and_no_image(prune
     assert run.status == (130 if interrupted else 0)
     assert IMAGE not in run.output and interrupted == (IMAGE not in run.log)
     cleared = re.findall(r"([^\n]*)(?=\n\x1b\[K)", run.output)
-    assert any(re.search(r"regions checked \d/2" if interrupted else r"images \d/8", line) for line in cleared)
+    assert any(re.search(r"regions checked" if interrupted else r"deleted \d of \d", line) for line in cleared)
     assert interrupted == any(line.endswith("^C") for line in cleared)
     assert all(len(line.replace("\x1b[K", "")) < 24 for line in cleared)
     left = re.sub(r"[^\n]*\n\x1b\[K", "", run.output).splitlines()
@@ -58,9 +71,11 @@ def test_dry_run_names_each_change_and_changes_nothing(world: World, prune: Prun
     assert (run.status, path.read_text()) == (0, record)
     assert run.line(pinned.id).endswith(f"is kept: {main.PINNED}")
     for image in images:
-        line = run.line(image.id, "would be tagged", f"bootimage={str(image.kind == 'bootimage').lower()}")
-        assert ("made private" in line, "deleted" in line) == (image.build == PUBLIC_BUILD, image.kind != "bootimage")
-    assert run.line(IMAGE.replace("m-", "s-"), "would be deleted")
+        line = run.line(image.id, "would delete" if image.kind != "bootimage" else "would tag bootimage=true")
+        assert ("after making it private" in line) == (image.build == PUBLIC_BUILD)
+    assert run.line(IMAGE.replace("m-", "s-"), "would delete")
+    assert not re.search(r" deleted$", run.log, re.MULTILINE)
+    assert run.output.splitlines()[-2].endswith("run the same command without --dry-run to do this")
     assert {call.what for call in run.calls("ecs")} == {"DescribeImages", "DescribeSnapshots"}
     assert prune.files == {"aliyun_pruner.log", "deleted_images.json"}
 
@@ -69,21 +84,79 @@ def test_figures_of_the_summary_add_up(world: World, prune: Prune) -> None:
     world.add_build("410.84.202206070000-0", REGIONS, "pinned", tags={"bootimage": "true"})
     for image in world.add_build("410.84.202206090000-0", REGIONS):
         del world.images[image.id]
-    for id, owner in {"m-arm": KEY_ID, "m-foreign": OTHER_KEY_ID}.items():  # Only the own one is kept.
+    missing = world.add_bootimage("410.84.202208010000-0", [*REGIONS, "ap-south-1"])[0]
+    del world.images[missing.id]
+    for id, owner in {"m-arm": KEY_ID, "m-foreign": OTHER_KEY_ID}.items():
         world.add_image(EcsImage(id, REGIONS[0], BOOTIMAGE, "bootimage", owner=owner, public=True))
         world.metas[meta_path(BOOTIMAGE)]["aliyun"].append({"name": REGIONS[0], "id": id})
+    world.add_build("410.84.202206100000-0", REGIONS[:1], name="my-server")
+    deleted = {"region": REGIONS[0], "image": "m-gone", "deleted": True}
+    prune.write_record({"410.84.202201010000-0": [deleted], "411.86.202201010000-0": [deleted]})
     prune.faults.failing = [Fault("DeleteImage", ecs_error(403, "OperationDenied"), id=FAILING)]
     run = prune()
     assert run.status == 1
     table = re.findall(rf"({'|'.join(REGIONS)}|total) +(\d+) +(\d+) +(\d+) +(\d+)\n", run.output)
-    assert sorted(table) == [("cn-hangzhou", *"2110"), ("total", *"3221"), ("us-east-1", *"1111")]
-    totals = dict(re.findall(r"INFO    images ([a-z ]+): (\d+)", run.output))
-    assert totals == {"deleted": "3", "already gone": "2", "kept": "2", "failed": "1"}
-    assert run.line("builds: 7 (4 to prune, 2 bootimage, 1 without images)")
-    assert run.line("images already gone: 2 (2 no longer listed)")
-    assert run.line(f"bootimage {BOOTIMAGE}: 2 regions") and run.line("bootimages kept: 5")
-    assert "images deleted: 3\n" in run.output and "images kept: 2 (2 pinned by" in run.output
+    assert sorted(table) == [("cn-hangzhou", *"2110"), ("total", *"3231"), ("us-east-1", *"1121")]
+    named = "named by the history: 4 builds, 9 images = 6 kept + 1 in closed regions + 1 missing + 1 of another account"
+    assert run.line(named) and run.line(f"bootimage {BOOTIMAGE}: 2 regions")
+    assert run.line("listed by the store: 9 builds = 5 to prune + 3 bootimage + 1 without images")
+    no_build = "its name has no ID of a build that a builds.json lists"
+    assert run.line(
+        f"other images found: 7 images = 3 deleted + 2 pinned by its tag bootimage=true + 1 failed + 1 {no_build}"
+    )
+    assert run.line("not found: 2 images = 2 no longer listed")
+    assert run.line("deleted by earlier runs, on record: 1 image")
     assert run.line("ERROR", FAILING, "OperationDenied") and run.line("snapshots marked, still billed", ": 3")
+    assert run.output.splitlines()[-2] == "ERROR   " + run.line("ERROR", FAILING)[8:]  # the last line but one
+
+
+def test_bootimage_that_may_not_be_tagged_is_kept_and_said_so(world: World, prune: Prune) -> None:
+    prune.faults.failing = [Fault("TagResources", FORBIDDEN, REGIONS[0], id=image_id(BOOTIMAGE, REGIONS[0]))]
+    run = prune()
+    assert run.status == 1 and world.listed("to be pruned") == []
+    assert run.line("named by the history: 3 builds, 4 images = 4 kept")
+    assert run.line("ERROR", f"{REGIONS[0]}: ", "untagged bootimage", "grant ecs:TagResources")
+
+
+def test_no_line_grows_with_the_number_of_builds_and_the_log_names_each_failure(world: World, prune: Prune) -> None:
+    world.add_builds_around(60, REGIONS, datetime(2022, 2, 1), empty=1000)
+    unlisted = [entry["id"] for entry in world.listings[world.directory][:30]]
+    prune.write_record(
+        {build: [{"region": REGIONS[0], "image": image_id(build, REGIONS[0]), "deleted": False}] for build in unlisted}
+    )
+    del world.listings[world.directory][:30]
+    failing = {i.id for i in world.listed("to be pruned") if i.region == REGIONS[1] and i.build not in unlisted}
+    prune.faults.failing = [Fault("DeleteImage", ecs_error(403, "OperationDenied"), when=failing.intersection)]
+    run = prune()
+    assert run.status == 1
+    assert max(len(line) for line in run.output.splitlines()) < 400
+    assert run.line("other images found", "30 its name has no ID of a build that a builds.json lists")
+    assert run.line("ERROR", f"{REGIONS[1]}: {len(failing)} images: DeleteImage: OperationDenied")
+    assert all(re.search(rf"{id} .* is left: DeleteImage: OperationDenied", run.log) for id in failing)
+
+
+def test_region_of_which_all_is_on_record_as_deleted_is_no_failure_if_it_does_not_answer(prune: Prune) -> None:
+    entry = {"region": "eu-west-1", "image": "m-gone", "deleted": True}
+    prune.write_record({"410.84.202201010000-0": [entry]})
+    prune.faults.dead_hosts, prune.clock_speed = {ecs_host("eu-west-1")}, 60
+    run = prune()
+    assert (run.status, run.output.count("ERROR")) == (0, 0)
+
+
+def test_log_says_what_was_believed_with_the_release_in_each_line(world: World, prune: Prune) -> None:
+    """For the one who must prove afterwards what was deleted, and why."""
+    young = days_ago(3)
+    world.add_build(young, REGIONS, "young build")
+    world.add_build("410.84.test-0", REGIONS[:1], "undated build")
+    run = prune("--delete-snapshots", "4.10")
+    assert all(re.match(r"\S+ 4\.10 (INFO|WARNING) ", line) for line in run.log.splitlines())
+    assert f"no record at {prune.folder / 'deleted_images.json'}: every build is read" in run.log
+    for commit, build in zip(world.branches["release-4.10"], (BOOTIMAGE, OLD_BOOTIMAGE)):
+        assert f"commit {commit} names {build}" in run.log
+    assert f"build {young} is left: {main.TOO_YOUNG}" in run.log
+    assert f"build 410.84.test-0 is left: {main.NO_DATE}" in run.log
+    assert f"{IMAGE.replace('m-', 's-')} behind {IMAGE} ({PUBLIC_BUILD}) deleted" in run.log
+    assert "no record at" not in prune().output
 
 
 def test_debug_run_has_each_call_with_what_it_is_about_and_no_secret_is_in_any_output(prune: Prune) -> None:
@@ -93,6 +166,7 @@ def test_debug_run_has_each_call_with_what_it_is_about_and_no_secret_is_in_any_o
     run = prune("-d", "4.10", env={"DEBUG": "sdk"})  # It checks that there is no secret.
     assert len(re.findall(r"DEBUG.* in \d+\.\d+ s\n", run.output)) == len(run.sandbox.calls)
     deletions = re.findall(r"DEBUG +\S+ DeleteImage \['(m-[0-9a-f]{20})'\]: ", run.output)
+    assert len(re.findall(r"DEBUG +\S+ DeleteImage .*: ok, RequestId [0-9A-F-]{36} in", run.output)) >= 2
     assert sorted(deletions) == sorted(call.ids[0] for call in run.calls("ecs", "DeleteImage"))
     assert run.line("ERROR", "<ALIYUN_ACCESS_KEY_ID>") and "c2ln" not in run.output
 
@@ -130,14 +204,36 @@ def test_run_is_completed_whatever_becomes_of_its_output(world: World, prune: Pr
 def test_progress_is_logged_every_30_seconds_where_there_is_no_terminal(prune: Prune) -> None:
     prune.faults.latency, prune.clock_speed = {"store": 0.3}, 150
     run = prune()
-    assert "INFO    builds.json 0/5" in run.output and "INFO builds 0/5" in run.log
+    assert re.search("INFO    builds.json read [0-5] of 5, 0:00:3", run.output) and "INFO builds read 0 of 5" in run.log
 
 
-def test_progress_counts_what_is_done_and_deleted_and_the_regions_that_are_throttled() -> None:
+def test_status_line_says_what_a_person_asks_in_80_columns() -> None:
     progress = main.Progress()
-    progress.begin("images", 1234)
-    for deleted in (0, 1, 1):
-        progress.count(deleted=deleted)
-    assert str(progress) == "images 3/1,234, images deleted 2"
+    progress.begin("deleted", 996)
+    progress.count(0, others=116)
+    progress.count(630, deleted=630)
+    assert re.fullmatch(r"deleted 630 of 880, 0:00:0\d", str(progress))
+    progress.failed.update({"eu-west-1": 40})
     progress.throttled = {"us-east-1": time.time() + 30, "cn-beijing": time.time() - 1}
-    assert re.search(r"regions throttled 1, until \d\d:\d\d:\d\d$", str(progress))
+    said = r"deleted 630 of 880, failed 40 \(eu-west-1\), us-east-1 throttled until \d\d:\d\d:\d\d, 0:00:0\d"
+    assert re.fullmatch(said, str(progress))
+    progress.count(0, snapshots=300, swept=20)
+    progress.failed.update({"me-east-1": 1})
+    progress.throttled["me-east-1"] = time.time() + 20
+    assert ", snapshots 20 of 300, failed 41 (2 regions), 2 regions throttled until " in str(progress)
+    progress.begin("commits listed", 0)
+    progress.count(39)
+    assert str(progress).startswith("commits listed 39, ")
+
+
+def test_status_that_does_not_fit_loses_what_is_in_its_middle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    stream = io.StringIO()
+    terminal = main.Terminal(stream)
+    terminal.show("deleted 630 of 880, failed 40 (eu-west-1), us-east-1 throttled until 14:54:01, 0:05:12")
+    assert stream.getvalue() == "deleted 630 of 880, us-east-1 throttled until 14:54:01, 0:05:12"
+
+
+def test_dumb_terminal_gets_no_escape_sequences(prune: Prune) -> None:
+    run = prune(prefix=TERMINAL, env={"TERM": "dumb"}, stdin=subprocess.PIPE)
+    assert run.status == 0 and "\x1b" not in run.output and IMAGE in run.output

@@ -197,7 +197,7 @@ def test_record_that_does_not_fit_on_the_disk_stays_as_it_was(prune: Prune, kibi
     assert run.status == 1
     assert run.line("ERROR", f"the record {path}", words)
     assert bool(run.sandbox.calls) == (prune.world.listed("to be pruned") == []) == (kibibytes == 4)
-    assert ("images deleted: 84" in run.output) == (kibibytes == 4)
+    assert ("other images found: 84 images = 84 deleted" in run.output) == (kibibytes == 4)
     assert (path.read_text(), prune.files) == (before, {"deleted_images.json"})
 
 

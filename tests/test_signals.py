@@ -31,10 +31,10 @@ def has_come(moment: str | int, sandbox: Sandbox) -> bool:
 
 
 MOMENTS: dict[str, tuple[Faults, str | int, signal.Signals, str]] = {
-    "connecting": (Faults(latency={"connection": 15}), "connection", SIGINT, "branches listed 0/1"),
-    "slow answer": (Faults(latency={"ecs": 15}), "ecs", SIGHUP, "regions checked 0/2"),
-    "throttled": (Faults(calls_a_minute=3), 8, SIGTERM, "/8, images deleted"),
-    "listing lags": (Faults(listing_lag=1000), 13, SIGTERM, "images 8/8, images deleted 4"),
+    "connecting": (Faults(latency={"connection": 15}), "connection", SIGINT, "commits listed 0, 0:"),
+    "slow answer": (Faults(latency={"ecs": 15}), "ecs", SIGHUP, "regions checked 0 of 2, 0:"),
+    "throttled": (Faults(calls_a_minute=3), 8, SIGTERM, "deleted "),
+    "listing lags": (Faults(listing_lag=1000), 13, SIGTERM, "deleted 4 of 4, 0:"),
 }
 
 
@@ -50,6 +50,8 @@ def test_waiting_run_ends_at_once_and_says_how_far_it_came(
         run = started.finish(timeout=5)
     assert run.status == 128 + signum
     line = run.line("ERROR", f"interrupted by {signum.name} (", progress, "run the same command again to continue")
+    number = sum(not image.listed for image in started.sandbox.world.images.values())
+    assert (f"{number} images were deleted; the log names them" if number else "nothing was deleted") in line
     assert line[8:] in run.log
     # Other threads may still log a line behind it.
     assert f"INFO ended with status {128 + signum} after" in run.log

@@ -32,7 +32,7 @@ def test_snapshot_is_marked_and_named_in_the_log_before_its_image_is_deleted(wor
     run = prune()
     assert (run.status, unmarked, run.calls("ecs", "DeleteSnapshot")) == (0, [], [])
     assert all(s.tags == {} for s in world.snapshots.values() if s.image_id in kept_images(world))
-    assert next_run_finishes(prune, *SWEEP).line("snapshots deleted: 10")
+    assert next_run_finishes(prune, *SWEEP).line("snapshots found: 10 snapshots = 10 deleted")
 
 
 def test_snapshot_is_deleted_only_if_it_is_seen_to_be_marked_or_behind_an_image_of_this_run(region: Any) -> None:
@@ -57,7 +57,7 @@ def test_sweep_deletes_what_is_marked_for_this_release_and_not_needed(world: Wor
         if (call.what, call.ids) == ("DeleteSnapshot", (late.id,)):
             late.tags["bootimage"] = "true"
 
-    assert prune("--dry-run", *SWEEP).line("snapshots to delete: 123")
+    assert prune("--dry-run", *SWEEP).line("snapshots found: 124 snapshots = 123 to delete + 1 pinned")
     assert all(snapshot.listed for snapshot in world.snapshots.values())
     prune.faults.failing = [Fault("DeleteSnapshot", THROTTLED, id=late.id, calls={1})]
     prune.faults.failing += [
@@ -117,7 +117,7 @@ def test_more_snapshots_than_a_listing_by_tag_shows_are_swept_and_each_run_count
     left = "snapshots marked, still billed (a run with --delete-snapshots deletes them)"
     assert prune("--dry-run", "4.10").line(left, ": 1,100")
     assert prune().line(left, ": 1,104")
-    assert prune(*SWEEP).line("snapshots deleted: 1,104")
+    assert prune(*SWEEP).line("snapshots found: 1,104 snapshots = 1,104 deleted")
     assert snapshots_left(world) == kept_images(world) | {""}
     assert "snapshots marked" not in prune().output
 
