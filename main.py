@@ -579,18 +579,13 @@ def read_pages(fetch: Callable[[int], dict[str, Answer]], size: int) -> dict[str
     return listed
 
 
-def list_all(fetch: Callable[[int], Look[Answer]], patience: Patience) -> dict[str, Answer]:
-    """All images or snapshots of a listing, by ID; each page is asked for again until it comes."""
-    return read_pages(lambda page: insist(lambda: fetch(page), patience).seen, DESCRIBE_LIMIT)
-
-
-def list_whole(
+def list_all(
     fetch: Callable[[int], Look[Answer]], patience: Patience, is_whole: Callable[[dict[str, Answer]], bool]
 ) -> dict[str, Answer]:
-    """List all; a list that is not whole is asked for again for a minute, and then returned."""
+    """All images or snapshots of a listing, by ID. One that is not whole is asked for again for a minute."""
     again = Patience()
     while True:
-        listed = list_all(fetch, patience)
+        listed = read_pages(lambda page: insist(lambda: fetch(page), patience).seen, DESCRIBE_LIMIT)
         if is_whole(listed) or not again.wait(False, [LostError("not whole")], 0.0):
             return listed
 
@@ -1374,7 +1369,7 @@ class Region:
         behind = {id: image for image, seen in deleted.items() for id in seen.snapshots}
         patience = self.ecs.patience if self.delete_snapshots else Patience(self.name, most_throttled=0)
         try:
-            listed = list_whole(self.ecs.snapshots, patience, set(self.witness_snapshots()).issubset)
+            listed = list_all(self.ecs.snapshots, patience, set(self.witness_snapshots()).issubset)
             self.check_snapshots(listed)
         except Exception as error:
             problem = f"{self.name}: what snapshots are left is unknown: {as_expected(error)}"
@@ -1488,7 +1483,7 @@ def open_region(first: FirstLook, release: Release, some_expected: bool, args: a
 
     try:
         fetch = partial(first.ecs.images, ImageOwnerAlias="self")
-        own = list_whole(fetch, first.ecs.patience, lambda own: bool(own) or not some_expected)
+        own = list_all(fetch, first.ecs.patience, lambda own: bool(own) or not some_expected)
         check_listed(region, first.witness, own, "DescribeImages")
     except OutsideError as error:
         if not first.witness:

@@ -17,7 +17,9 @@ from urllib.parse import unquote
 
 from faults import Call, Faults
 from proxy import Sandbox
-from world import CLOSED_REGIONS, GITHUB_TOKEN, SECRETS, EcsImage, World, ecs_host
+from world import GITHUB_TOKEN, SECRETS, EcsImage, World, ecs_host
+
+from main import CLOSED_REGIONS
 
 MAIN = Path(__file__).parent.parent / "main.py"
 PROMISED = {"bootimage", "pinned", "young build", "another account's", "another release's", "undated build"}
@@ -191,6 +193,11 @@ def check_secrets(run: Run) -> None:
 def recorded(run: Run) -> dict[str, bool]:
     """Whether each image on record is deleted."""
     return {entry["image"]: entry["deleted"] for entries in run.record.values() for entry in entries}
+
+
+def regions_to_prune(world: World) -> set[str]:
+    """The regions in which images to be pruned are left."""
+    return {image.region for image in world.listed("to be pruned")}
 
 
 def kept_images(world: World) -> set[str]:

@@ -24,7 +24,9 @@ import trustme
 from aiohttp import web
 from faults import ACCIDENTS, HANGS, LOST, REQUEST_ID, Answer, Call, Faults
 from services import EcsService, GitHubService, StoreService, ids_in
-from world import API_HOST, CLOSED_REGIONS, GITHUB_TOKEN, KEY_ID, RAW_HOST, SECRET, STORE_HOST, World, ecs_host
+from world import API_HOST, GITHUB_TOKEN, KEY_ID, RAW_HOST, SECRET, STORE_HOST, World, ecs_host
+
+from main import CLOSED_REGIONS
 
 CLOCK_START = time.time()
 

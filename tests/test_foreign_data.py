@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from functools import partial
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import requests
@@ -28,9 +27,24 @@ def web(document: Any) -> Any:
     return SimpleNamespace(get_json=lambda *_: document, token="")
 
 
-def ecs(answer: Any) -> Any:
+class AnsweringEcs(main.Ecs):
     """An Ecs whose every call has this answer."""
-    return SimpleNamespace(call=lambda *_, **__: answer)
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def call(self, *_: Any, **__: Any) -> Any:
+        return self.answer
+
+
+class AnsweringWeb(main.Web):
+    """A Web that gets this response for every URL."""
+
+    def __init__(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self.status, self.body, self.headers, self.token = status, body, headers, ""
+
+    def get(self, url: str) -> requests.Response:
+        return response_of(url, self.status, self.body, self.headers)
 
 
 def version(regions: Any) -> dict[str, Any]:
@@ -64,7 +78,7 @@ SHAPES: dict[str, tuple[Callable[[Any], object], Any, list[Any], Any]] = {
     "rhcos.json": (lambda d: main.fetch_version(web(d), "4.10", "1"), VERSION, VERSIONS, Refusal),
     "builds.json": (lambda d: main.fetch_listing(web(d), DIRECTORY), LISTING, LISTINGS, Refusal),
     "meta.json": (lambda d: main.fetch_uploads(web(d), PUBLIC_BUILD, ""), META, METAS, OutsideError),
-    "images": (lambda d: main.Ecs.list_page(ecs(d), "Image", main.parse_seen, 1), IMAGES, CUT, LostError),
+    "images": (lambda d: AnsweringEcs(d).list_page("Image", main.parse_seen, 1), IMAGES, CUT, LostError),
     "record": (main.check_record, {"1": [ENTRY]}, RECORDS, ValueError),
 }
 
@@ -106,9 +120,8 @@ RESPONSES: list[tuple[str, int, bytes, dict[str, str], type[Exception]]] = [
 
 def test_answer_of_the_web_is_lost_or_final_by_its_status() -> None:
     for url, status, body, headers, kind in RESPONSES:
-        get = partial(response_of, status=status, body=body, headers=headers)
         with pytest.raises(kind, match=re.escape(url)) as raised:
-            main.Web.get_json(cast(main.Web, SimpleNamespace(token="", get=get)), url)
+            AnsweringWeb(status, body, headers).get_json(url)
         assert raised.type is kind
 
 

@@ -21,7 +21,7 @@ from main import Image, Release, Seen
 REGION, OTHER_REGION = REGIONS
 BUILD, OTHER_BUILD = "410.84.202205171530-0", "410.84.202206010000-0"
 UNLISTED, IMPOSSIBLE_DATE = "410.84.202204010000-0", "410.84.202213450000-0"
-OTHER_RELEASE, YOUNG = "411.86.202207150124-0", days_ago(29.9)
+OTHER_RELEASE, YOUNG = "411.86.202207150124-0", days_ago(main.YOUNG.days - 0.1)
 PIN = {"bootimage": "true"}
 
 IMAGE, NAMED = Image(REGION, "m-1", BUILD), Image(REGION, "m-named", BOOTIMAGE)
@@ -92,9 +92,9 @@ def test_tag_is_known_in_any_capitalisation_because_ecs_holds_keys_unique_so(wor
     assert (bootimage.tags, image.tags) == ({"BootImage": "True"}, {"BootImage": "False"})
 
 
-def test_build_is_pruned_if_it_is_dated_and_30_days_old_and_of_this_release() -> None:
-    month_ago = datetime.now(timezone.utc) - timedelta(days=30)
-    younger, older = (build_id("4.10", month_ago + timedelta(minutes=minutes)) for minutes in (2, -2))
+def test_build_is_pruned_if_it_is_dated_and_old_enough_and_of_this_release() -> None:
+    limit = datetime.now(timezone.utc) - main.YOUNG
+    younger, older = (build_id("4.10", limit + timedelta(minutes=minutes)) for minutes in (2, -2))
     expected = {BUILD: "", older: "", younger: main.TOO_YOUNG, days_ago(-400): main.TOO_YOUNG}
     expected |= {BOOTIMAGE: main.BOOTIMAGE, "410.84.test-0": main.NO_DATE, IMPOSSIBLE_DATE: main.NO_DATE}
     expected |= {OTHER_RELEASE: main.OTHER_RELEASE, "41.84.202205171530-0": main.OTHER_RELEASE}
@@ -180,7 +180,7 @@ def test_image_of_each_other_kind_is_kept_named_and_not_on_record_as_deleted(wor
         OTHER_RELEASE: add("410.84.202206050000-0", name=f"rhcos-{OTHER_RELEASE}"),
     }
     unread = [add(YOUNG, "young build"), add("49.84.202206070000-0"), add("410.84.test-0", "undated build")]
-    add(days_ago(30.1), "to be pruned")
+    add(days_ago(main.YOUNG.days + 0.1), "to be pruned")
     run = prune()
     assert (run.status, world.listed("to be pruned")) == (0, [])
     assert words["instance"].tags == {} and words["pinned"].tags == {"Bootimage": "TRUE"}

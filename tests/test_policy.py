@@ -89,7 +89,7 @@ def test_pin_that_arrives_with_a_call_holds_and_the_rest_is_pruned(world: World,
     assert all(run.line("WARNING", image.id, "is kept: pinned by its tag") for image in pinned)
 
 
-def test_run_that_is_suspended_between_look_and_deletion_harms_nothing_that_is_pinned_meanwhile(
+def test_run_suspended_between_look_and_deletion_harms_nothing_that_is_pinned_meanwhile(
     world: World, prune: Prune
 ) -> None:
     world.add_builds_around(30, REGIONS, datetime(2022, 2, 1), empty=1000)

@@ -4,7 +4,8 @@
 
 A case is a seed. It makes a world and the record of an earlier run, then some runs in which things go wrong (some are
 killed, some are two at once, in some a person pins, tags and deletes meanwhile), then runs in which nothing does.
-What must hold is derived from the world alone: this file knows main.py's command line, its record and its promises.
+What must hold is derived from the world alone: of main.py, this file knows the command line, the record, the promises,
+and how long a build is young.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ from world import (
     meta_path,
     rhcos_json,
 )
+
+import main
 
 NAMED_REGIONS = ["us-east-1", "cn-hangzhou"]  # rhcos.json names images there: witnesses
 NEW_REGION = "eu-west-1"  # rhcos.json names none there
@@ -83,7 +86,7 @@ class Case:
     def make_world(self) -> None:
         for build in BOOTIMAGES[: self.random.randint(1, 3)]:
             self.add_bootimage(build)
-        special = (days_ago(self.random.uniform(0, 29)), "410.84.test-0", "411.86.202207150124-0")
+        special = (days_ago(self.random.uniform(0, main.YOUNG.days - 1)), "410.84.test-0", "411.86.202207150124-0")
         old = [self.build(number) for number in range(self.random.randint(2, 9))]
         for build in [*old, *(build for build in special if self.chance(0.6))]:
             self.add_build(build)
@@ -264,7 +267,7 @@ class Case:
         if not BUILD_ID.fullmatch(build) or not build.startswith("410.") or build not in self.listed_builds:
             return False
         age = datetime.now(timezone.utc) - datetime.strptime(build.split(".")[2][:12] + "+0000", "%Y%m%d%H%M%z")
-        return age > timedelta(days=30) and build not in self.named_builds
+        return age > main.YOUNG and build not in self.named_builds
 
     def must_stay(self, image: EcsImage) -> bool:
         candidates = {entry["image"] for entries in self.recorded.values() for entry in entries}

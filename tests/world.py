@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+
+sys.path.append(str(Path(__file__).parent.parent))  # if sandbox.py is run as a script
+from main import CLOSED_REGIONS
 
 STREAM_METADATA = "data/data/coreos/rhcos.json"
 API_HOST = "api.github.com"
@@ -43,9 +47,6 @@ BOOTIMAGES = {
     "410.84.202207061638-0": REGIONS,
     "410.84.202210040010-0": REGIONS,
 }
-
-# The vendor closed these in 2024, with all that was in them.
-CLOSED_REGIONS = frozenset({"ap-south-1", "ap-southeast-2"})
 
 # What the tool reads in the real history of rhcos.json on the branches of 4.10 and 4.11, one line per version, newest
 # first: commit, branches that have it, host of the store, DIRECTORY/BUILD by architecture, Aliyun images by region.
