@@ -153,7 +153,8 @@ SHORTEST_REDACTED = 4  # characters; a shorter password cannot be redacted witho
 PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 # urllib3 would take what follows an unencoded @, #, / or \ in a password as the host, and ask the DNS for it.
 PROXY = re.compile(
-    r"(https?://([^\s@/?#:\\\[\]]+(:[^\s@/?#:\\\[\]]*)?@)?)?([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?"
+    r"(https?://([^\s@/?#:\\\[\]]+(:[^\s@/?#:\\\[\]]*)?@)?)?"
+    r"([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?"
 )
 
 # Error codes of https://api.alibabacloud.com/document/Ecs/2014-05-26/errorCode
@@ -1379,14 +1380,25 @@ class Region:
         to_sweep = list(dict.fromkeys([*behind, *marked])) if self.delete_snapshots else []
         progress.count(0, snapshots=len(to_sweep))
         swept = self.work_off(to_sweep, partial(self.sweep_batch, behind))
-        gone = {id for id, outcome in swept.answers.items() if outcome.result in GONE}
-        gone_images = {image.id for image, outcome in images.items() if outcome.result in GONE}
-        staying = {id for image, last in self.seen.items() if image not in gone_images for id in last.snapshots}
-        kept = {id for id in marked if id in swept.answers or listed[id].reason_to_keep} - staying
-        left = Counter(LEFT_STAYING if id in staying else LEFT_MARKED for id in marked if id not in gone | kept)
-        left[LEFT_UNMARKED] = len(behind.keys() & listed.keys() - gone - set(marked)) * (not self.dry_run)
         outcomes = swept.answers | dict.fromkeys(swept.failed, SnapshotOutcome(Result.FAILED))
+        unswept = {id: snapshot for id, snapshot in listed.items() if id not in swept.answers}
+        gone = {image.id for image, outcome in images.items() if outcome.result in GONE}
+        staying = {id for image, seen in self.seen.items() if image not in gone for id in seen.snapshots}
+        left = self.count_left(unswept, staying, () if self.dry_run else behind)
         return Pruned(images, outcomes, left, log_failures(self.name, "snapshot", swept.failed))
+
+    def count_left(self, listed: dict[str, SeenSnapshot], staying: set[str], behind: Collection[str]) -> Counter[str]:
+        """How many snapshots are left that a later run deletes, or cannot delete yet, or does not know."""
+        left = Counter[str]()
+        for id, snapshot in listed.items():
+            is_marked = snapshot.mark == self.release.name
+            if is_marked and id in staying:
+                left[LEFT_STAYING] += 1
+            elif is_marked and not snapshot.reason_to_keep:
+                left[LEFT_MARKED] += 1
+            elif id in behind and not snapshot.reason_to_keep:
+                left[LEFT_UNMARKED] += 1
+        return left
 
     def witness_snapshots(self) -> list[str]:
         return [id for image in self.witness if image in self.seen for id in self.seen[image].snapshots[:1]]
