@@ -191,9 +191,9 @@ ARTIFACT = re.compile(r'/art/storage/([A-Za-z0-9._/-]+)/([^/"]+)/([^/"]+)/[^/"]+
 
 CHECK_ACCOUNT = "check that ALIYUN_ACCESS_KEY_ID is of the account of the RHCOS images, and may call ecs:DescribeImages"
 
-# The list that names the images of a build
-LIST_META = "the meta.json of its build"
-LIST_RECORD = "the record; a run with a new --filename reads the meta.json of its build, which"
+# The list that should name the images of a build
+LIST_META = "the meta.json of its build does not list it"
+LIST_RECORD = "the record does not list it; a run with a new --filename reads the meta.json of its build"
 
 # What is left
 LEFT_UNLISTED = "images that no list names, kept"
@@ -1254,7 +1254,7 @@ class Region:
             settled |= {image: Outcome(Result.KEPT, BOOTIMAGE, look.seen[image.id]) for image in to_tag}
         if not (self.tag(to_delete, "false", look) and self.mark_snapshots(to_delete, look)):
             return Round()
-        progress.count(0, others=len(settled))
+        progress.count(0, others=sum(image.id not in self.release.images for image in settled))
         deleted = try_each(partial(self.delete_image, look), REGION_THREADS, to_delete)
         return replace(deleted, answers=settled | deleted.answers)
 
@@ -1434,8 +1434,8 @@ class Region:
             raise
         except OutsideError as error:
             return SnapshotOutcome(Result.KEPT, str(error))
-        of = f"behind {behind[id].id} ({behind[id].build})" if id in behind else "of an earlier run"
-        image_log.info("%s %s %s deleted", self.name, id, of)
+        of = f"behind {behind[id].id}, {behind[id].build}" if id in behind else "marked by an earlier run"
+        image_log.info("%s %s deleted (%s)", self.name, id, of)
         progress.count(0, swept=1)
         return SnapshotOutcome(Result.DELETED)
 
@@ -1513,7 +1513,7 @@ def warn_of_unlisted(region: str, own: dict[str, Seen], release: Release) -> int
     for id, seen in own.items():
         build = BUILD_ID.search(seen.name)
         if build and build[0] in release.read and Image(region, id) not in release.known:
-            log.warning("%s %s (%s) stays: %s does not list it", region, id, build[0], release.read[build[0]])
+            log.warning("%s %s (%s) stays: %s", region, id, build[0], release.read[build[0]])
             number += 1
     return number
 
@@ -1575,9 +1575,10 @@ def log_failures(where: str, kind: str, failures: Mapping[Item, OutsideError]) -
     by_reason: dict[str, list[Item]] = defaultdict(list)
     for item, error in failures.items():
         by_reason[summary_of(str(error))].append(item)
-        image_log.info("%s is left: %s", item, error)
     lines = []
-    for items in by_reason.values():
+    for reason, items in by_reason.items():
+        for item in items if len(items) > MOST_NAMES else ():
+            image_log.info("%s is left: %s", item, reason)
         names = ", ".join(str(getattr(item, "id", item)) for item in items)
         named = f" ({names})" if len(items) <= MOST_NAMES else ""
         lines.append(f"{where}: {plural(len(items), kind)}{named}: {failures[items[0]]}")
@@ -1751,7 +1752,8 @@ def run(args: argparse.Namespace) -> int:
     release, to_look_at = find_images(release._replace(builds=builds), uploads.answers, record)
     by_region = group_by_region(to_look_at)
     names = {image.region for image in release.known.values()} - CLOSED_REGIONS.keys()
-    progress.begin("looked at" if args.dry_run else "deleted", sum(len(by_region[name]) for name in names))
+    candidates = [i for name in names for i in by_region[name] if args.dry_run or i.id not in release.images]
+    progress.begin("looked at" if args.dry_run else "deleted", len(candidates))
     regions = [(first.get(name) or FirstLook(Ecs(name, environment)), by_region[name]) for name in names]
     pruned = list(call_each(lambda region: prune_region(*region, release, args), MOST_REGIONS, regions))
     problems += [problem for region in pruned for problem in region.problems]
@@ -1769,7 +1771,9 @@ def run(args: argparse.Namespace) -> int:
     for problem in problems:
         log.error("%s", problem)
     if args.dry_run:
-        log.info("nothing was changed: run the same command without --dry-run to do this")
+        is_due = any(outcome.result in (Result.TO_TAG, Result.TO_DELETE) for outcome in results.values())
+        next_step = "run the same command without --dry-run to do this" if is_due else "there is nothing to do"
+        log.info("nothing was changed: %s", next_step)
     return 1 if problems else 0
 
 
@@ -1814,20 +1818,23 @@ def summarize(
     others = {image: outcome for image, outcome in results.items() if image.id not in release.images}
     yield from format_table(others, [success, Result.GONE, Result.KEPT, Result.FAILED])
     seen = [outcome for outcome in others.values() if outcome.seen]
-    unseen = [outcome for outcome in others.values() if not outcome.seen]
+    failed = [outcome for outcome in others.values() if not outcome.seen and outcome.result is Result.FAILED]
+    unseen = [summary_of(o.reason) for o in others.values() if not o.seen and o.result is not Result.FAILED]
     yield balance("other images found:", "image", [summary_of(o.reason) or o.result.value for o in seen])
     if unseen:
-        yield balance("not found:", "image", [summary_of(o.reason) or "not looked at" for o in unseen])
+        yield balance("not found:", "image", unseen)
+    if failed:
+        yield f"not looked at: {plural(len(failed), 'image')}"
     entries = [(e, b) for b, of_build in record.items() if is_of_release(b, release.name) for e in of_build]
     recorded = {Image(e["region"], e["image"]) for e, _ in entries if e["deleted"]} - results.keys()
     if recorded:
-        yield f"deleted by earlier runs, on record: {plural(len(recorded), 'image')}"
+        yield f"gone by the record of earlier runs: {plural(len(recorded), 'image')}"
     if args.delete_snapshots:
         swept = [outcome for region in pruned for outcome in region.snapshots.values()]
         yield balance("snapshots found:", "snapshot", [summary_of(o.reason) or o.result.value for o in swept])
-    if args.dry_run:
+    if args.dry_run and not args.delete_snapshots:
         more = sum(len(outcome.seen.snapshots) for outcome in seen if outcome.result is success and outcome.seen)
-        yield f"snapshots that a run would leave, still billed: {more:,}"
+        yield f"snapshots that a run would add to what is left, still billed: {more:,}"
     for kind, count in sum((region.left for region in pruned), Counter[str]()).items():
         yield f"{kind}: {count:,}"
 
@@ -2003,10 +2010,11 @@ def end_process(status: int, message: str, log: logging.Logger = log) -> None:
 
 def end_at_once(signum: int, _: FrameType | None) -> None:
     name = signal.Signals(signum).name
+    # A deletion counts when it is answered.
     deleted = (
-        f"{progress.deleted:,} images were deleted; the log names them" if progress.deleted else "nothing was deleted"
+        f"at least {plural(progress.deleted, 'image')} and {plural(progress.snapshots_deleted, 'snapshot')} deleted"
     )
-    end_process(128 + signum, f"interrupted by {name} ({progress}): {deleted}: run the same command again to continue")
+    end_process(128 + signum, f"interrupted by {name} ({progress}): {deleted}; run the same command again to continue")
 
 
 def release_number(text: str) -> str:

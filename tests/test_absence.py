@@ -182,7 +182,9 @@ def test_incomplete_record_is_named_as_such(world: World, prune: Prune) -> None:
     run = prune()
     assert run.status == 0
     for image in world.images_of(PRIVATE_BUILD):
-        assert image.listed and run.line("WARNING", image.id, "stays: the record; a run with a new --filename reads")
+        assert image.listed and run.line(
+            "WARNING", image.id, "stays: the record does not list it; a run with a new --filename"
+        )
     assert run.line("images that no list names, kept: 2")
     assert prune("--filename", "new.json", "4.10").status == 0
     assert world.listed("to be pruned") == []

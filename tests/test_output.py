@@ -105,7 +105,7 @@ def test_figures_of_the_summary_add_up(world: World, prune: Prune) -> None:
         f"other images found: 7 images = 3 deleted + 2 pinned by its tag bootimage=true + 1 failed + 1 {no_build}"
     )
     assert run.line("not found: 2 images = 2 no longer listed")
-    assert run.line("deleted by earlier runs, on record: 1 image")
+    assert run.line("gone by the record of earlier runs: 1 image")
     assert run.line("ERROR", FAILING, "OperationDenied") and run.line("snapshots marked, still billed", ": 3")
     assert run.output.splitlines()[-2] == "ERROR   " + run.line("ERROR", FAILING)[8:]  # the last line but one
 
@@ -155,7 +155,9 @@ def test_log_says_what_was_believed_with_the_release_in_each_line(world: World, 
         assert f"commit {commit} names {build}" in run.log
     assert f"build {young} is left: {main.TOO_YOUNG}" in run.log
     assert f"build 410.84.test-0 is left: {main.NO_DATE}" in run.log
-    assert f"{IMAGE.replace('m-', 's-')} behind {IMAGE} ({PUBLIC_BUILD}) deleted" in run.log
+    assert f"{IMAGE.replace('m-', 's-')} deleted (behind {IMAGE}, {PUBLIC_BUILD})" in run.log
+    assert len(re.findall(r" m-.* deleted$", run.log, re.MULTILINE)) == 4
+    assert run.log.count(" deleted (behind m-") == 4
     assert "no record at" not in prune().output
 
 

@@ -64,7 +64,7 @@ def test_waiting_run_ends_at_once_and_says_how_far_it_came(
     assert run.status == 128 + signum
     line = run.line("ERROR", f"interrupted by {signum.name} (", progress, "run the same command again to continue")
     number = sum(not image.listed for image in started.sandbox.world.images.values())
-    assert (f"{number} images were deleted; the log names them" if number else "nothing was deleted") in line
+    assert f"): at least {number} images and 0 snapshots deleted; run" in line
     assert line[8:] in run.log
     # Other threads may still log a line behind it.
     assert f"INFO ended with status {128 + signum} after" in run.log
