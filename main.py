@@ -123,6 +123,7 @@ LOOK_LIMIT = DESCRIBE_LIMIT - 1  # and the witness
 TAG_LIMIT = 50  # TagResources: the most IDs
 # Without Status, DescribeImages leaves out every image that is not Available.
 EVERY_STATUS = "Creating,Waiting,Available,UnAvailable,CreateFailed,Deprecated"
+WITHOUT_DISKS = ("Creating", "Waiting", "CreateFailed")  # An image in these need not have any.
 MARK = "rhcos-aliyun-pruner"  # the key of the tag of snapshots behind deleted images; its value is the release
 
 LOOK_SECONDS = 60  # Make no change on an older look: somebody may have pinned the image since.
@@ -189,8 +190,6 @@ URL_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # In rhcos.json, the location of an artifact: DIRECTORY/BUILD/ARCHITECTURE/FILE
 ARTIFACT = re.compile(r'/art/storage/([A-Za-z0-9._/-]+)/([^/"]+)/([^/"]+)/[^/"]+"')
 
-CHECK_ACCOUNT = "check that ALIYUN_ACCESS_KEY_ID is of the account of the RHCOS images, and may call ecs:DescribeImages"
-
 # The list that should name the images of a build
 LIST_META = "the meta.json of its build does not list it"
 LIST_RECORD = "the record does not list it; a run with a new --filename reads the meta.json of its build"
@@ -199,6 +198,7 @@ LIST_RECORD = "the record does not list it; a run with a new --filename reads th
 LEFT_UNLISTED = "images that no list names, kept"
 LEFT_MARKED = "snapshots marked, still billed (a run with --delete-snapshots deletes them)"
 LEFT_STAYING = "snapshots marked, but behind images that stay"
+LEFT_BY_RUN = "snapshots that a run would leave, too, still billed"
 LEFT_UNMARKED = "snapshots left without a mark, still billed (the log names them)"
 
 # Reasons to keep an image, or not to look for images of a build
@@ -631,7 +631,7 @@ def parse_seen(listed: Any) -> Seen:
         own=listed.get("ImageOwnerAlias") == "self",
         public=bool(listed.get("IsPublic")),
         in_use=listed.get("Usage") != "none",
-        complete=listed.get("Status") != "Available" or any(disk.get("SnapshotId") for disk in disks),
+        complete=all(disk.get("SnapshotId") for disk in disks or [{}]) or listed.get("Status") in WITHOUT_DISKS,
         pinned=is_pinned(tags),
         tag=tags.get("bootimage", "").casefold(),
         name=str(listed.get("ImageName", "")),
@@ -1126,23 +1126,26 @@ def reason_to_skip(build: str, release: Release) -> str:
 # Step 4: the images of each build
 
 
-def find_uploads(web: Web, builds: Builds, release: Release, record: Record) -> Round[str, list[Image]]:
+def find_uploads(web: Web, builds: Builds, release: Release, record: Record) -> tuple[Uploads, dict[str, OutsideError]]:
     """Find the images that each build uploaded: of bootimages, and of builds to prune that are not on record.
 
+    Also returns the builds that could not be read completely. Of a bootimage, what was read is known all the same.
     coreos-assembler deletes the meta.json of a tombstone, which had no Aliyun images (cmd-coreos-prune).
     """
     reasons = {build: reason_to_skip(build, release) for build in builds}
-    to_read = [build for build, why in reasons.items() if why == BOOTIMAGE or (not why and build not in record)]
     for build, why in reasons.items():
         if why and why != BOOTIMAGE:
             image_log.info("build %s is left: %s", build, why)
-
-    def fetch(build: str) -> list[Image]:
-        return list(dict.fromkeys(image for url in builds[build] for image in fetch_uploads(web, build, url)))
-
-    uploads = fetch_all(web, fetch, to_read, "builds read")
-    unread = {b: e for b, e in uploads.failed.items() if not (e.code in ABSENT and all(builds[b].values()))}
-    return replace(uploads, failed=unread)
+    to_read = [build for build, why in reasons.items() if why == BOOTIMAGE or (not why and build not in record)]
+    urls = [(build, url) for build in to_read for url in builds[build]]
+    metas = fetch_all(web, lambda item: fetch_uploads(web, *item), urls, "meta.json read")
+    absent = {item for item, e in metas.failed.items() if builds[item[0]][item[1]] and e.code in ABSENT}
+    unread = {item[0]: error for item, error in metas.failed.items() if item not in absent}
+    uploads: Uploads = {build: [] for build in to_read if not builds[build]}  # of no architecture that ECS offers
+    for (build, _), images in metas.answers.items():
+        if build not in unread or build in release.bootimages:
+            uploads[build] = list(dict.fromkeys([*uploads.get(build, []), *images]))
+    return uploads, unread
 
 
 def fetch_uploads(web: Web, build: str, url: str) -> list[Image]:
@@ -1369,35 +1372,43 @@ class Region:
         deleted = {i: o.seen for i, o in images.items() if o.seen and o.result in (Result.TO_DELETE, Result.DELETED)}
         behind = {id: image for image, seen in deleted.items() for id in seen.snapshots}
         patience = self.ecs.patience if self.delete_snapshots else Patience(self.name, most_throttled=0)
+        swept: Round[str, SnapshotOutcome] = Round()
         try:
-            listed = list_all(self.ecs.snapshots, patience, set(self.witness_snapshots()).issubset)
-            self.check_snapshots(listed)
+            while True:
+                listed = list_all(self.ecs.snapshots, patience, set(self.witness_snapshots()).issubset)
+                self.check_snapshots(listed)
+                marked = [id for id, snapshot in listed.items() if snapshot.mark == self.release.name]
+                known = swept.answers.keys() | swept.failed.keys()
+                to_sweep = [id for id in dict.fromkeys([*behind, *marked]) if id not in known]
+                if not (to_sweep and self.delete_snapshots):
+                    break
+                # Look again then: while other runs delete snapshots, some slip from one page of the listing to another.
+                progress.count(0, snapshots=len(to_sweep))
+                done = self.work_off(to_sweep, partial(self.sweep_batch, behind))
+                swept.answers.update(done.answers)
+                swept.failed.update(done.failed)
         except Exception as error:
             problem = f"{self.name}: what snapshots are left is unknown: {as_expected(error)}"
             log.warning("%s", problem)
-            return Pruned(images, {}, Counter(), [problem] * self.delete_snapshots)
-        marked = [id for id, snapshot in listed.items() if snapshot.mark == self.release.name]
-        to_sweep = list(dict.fromkeys([*behind, *marked])) if self.delete_snapshots else []
-        progress.count(0, snapshots=len(to_sweep))
-        swept = self.work_off(to_sweep, partial(self.sweep_batch, behind))
+            return Pruned(images, swept.answers, Counter(), [problem] * self.delete_snapshots)
         outcomes = swept.answers | dict.fromkeys(swept.failed, SnapshotOutcome(Result.FAILED))
         unswept = {id: snapshot for id, snapshot in listed.items() if id not in swept.answers}
-        gone = {image.id for image, outcome in images.items() if outcome.result in GONE}
-        staying = {id for image, seen in self.seen.items() if image not in gone for id in seen.snapshots}
-        left = self.count_left(unswept, staying, () if self.dry_run else behind)
+        staying = self.seen.keys() - {i.id for i, o in images.items() if o.result in (*GONE, Result.TO_DELETE)}
+        in_use = {id for image in staying for id in self.seen[image].snapshots}
+        left = self.count_left(unswept, in_use, behind)
         return Pruned(images, outcomes, left, log_failures(self.name, "snapshot", swept.failed))
 
-    def count_left(self, listed: dict[str, SeenSnapshot], staying: set[str], behind: Collection[str]) -> Counter[str]:
+    def count_left(self, listed: dict[str, SeenSnapshot], in_use: set[str], behind: Collection[str]) -> Counter[str]:
         """How many snapshots are left that a later run deletes, or cannot delete yet, or does not know."""
         left = Counter[str]()
         for id, snapshot in listed.items():
             is_marked = snapshot.mark == self.release.name
-            if is_marked and id in staying:
+            if is_marked and id in in_use:
                 left[LEFT_STAYING] += 1
             elif is_marked and not snapshot.reason_to_keep:
                 left[LEFT_MARKED] += 1
             elif id in behind and not snapshot.reason_to_keep:
-                left[LEFT_UNMARKED] += 1
+                left[LEFT_BY_RUN if self.dry_run else LEFT_UNMARKED] += 1
         return left
 
     def witness_snapshots(self) -> list[str]:
@@ -1455,9 +1466,10 @@ def look_first(environment: Environment, name: str, bootimages: Sequence[Image])
     """Look at the bootimages of a region, and make one of them its witness. Raises nothing."""
     ecs, ids = Ecs(name, environment), [image.id for image in bootimages[:DESCRIBE_LIMIT]]
     words = f"none of the {len(ids)} bootimages there is listed as the account's own"
+    remedy = "check that the key may call ecs:DescribeImages there"
     try:
         own = own_ids(insist(lambda: ecs.look(ids), ecs.patience).seen)
-        return FirstLook(ecs, tuple(own[:1]), None if own else OutsideError(words, remedy=CHECK_ACCOUNT))
+        return FirstLook(ecs, tuple(own[:1]), None if own else OutsideError(words, remedy=remedy))
     except Exception as error:
         return FirstLook(ecs, error=as_expected(error))
     finally:
@@ -1474,9 +1486,9 @@ def check_account(environment: Environment, bootimages: dict[str, list[Image]]) 
     if not any(look.witness for look in looks):
         # What answered says more than what did not.
         first = min(looks, key=lambda look: isinstance(look.error, PassingError))
-        is_lost = isinstance(first.error, LostError)
-        reason = "no region answered: check network and proxy" if is_lost else "no region can be used"
-        raise Refusal(f"{reason} ({first.ecs.region}: {first.error})")
+        hints: dict[object, str] = {LostError: "answered: check network and proxy", ThrottledError: "can be used"}
+        reason = hints.get(type(first.error), "can be used: check ALIYUN_ACCESS_KEY_ID")
+        raise Refusal(f"no region {reason} ({first.ecs.region}: {first.error})")
     return {look.ecs.region: look for look in looks}
 
 
@@ -1530,11 +1542,14 @@ def prune_region(first: FirstLook, images: Sequence[Image], release: Release, ar
         pruned.left[LEFT_UNLISTED] = unlisted
     except Exception as raised:
         error = as_expected(raised)
-        if isinstance(error, LostError):
+        if isinstance(error, LostError) or error is first.error:
             hint = f"if {name} is closed for good, add it to CLOSED_REGIONS in main.py"
             error = OutsideError(f"{error}; {hint}", error.code)
         failed = [image for image in images if image.id not in release.images]
         problems = log_failures(name, "image", dict.fromkeys(failed or images, error))
+        if not images:  # All of it is on record as deleted, but snapshots may be left.
+            log.warning("%s: nothing is known: %s", name, error)
+            problems = [f"{name}: what snapshots are left is unknown: {error}"] * args.delete_snapshots
         pruned = Pruned(dict.fromkeys(failed, Outcome(Result.FAILED)), {}, Counter(), problems)
     first.ecs.close()
     log_outcomes(name, pruned)
@@ -1746,10 +1761,10 @@ def run(args: argparse.Namespace) -> int:
         "rhcos.json names it, but the store has no builds.json there: run again, or report it to the owners of RHCOS"
     )
     problems = log_failures("RHCOS store", "folder", dict.fromkeys(missing, OutsideError(unlisted)))
-    uploads = find_uploads(web, builds, release, record)
-    problems += log_failures("RHCOS store", "build", uploads.failed)
+    uploads, unread = find_uploads(web, builds, release, record)
+    problems += log_failures("RHCOS store", "build", unread)
 
-    release, to_look_at = find_images(release._replace(builds=builds), uploads.answers, record)
+    release, to_look_at = find_images(release._replace(builds=builds), uploads, record)
     by_region = group_by_region(to_look_at)
     names = {image.region for image in release.known.values()} - CLOSED_REGIONS.keys()
     candidates = [i for name in names for i in by_region[name] if args.dry_run or i.id not in release.images]
@@ -1763,7 +1778,7 @@ def run(args: argparse.Namespace) -> int:
         results.update((image, Outcome(Result.GONE, f"region closed on {date}")) for image in closed)
 
     if not args.dry_run:
-        complete = {} if missing else uploads.answers  # A build can lie in two directories.
+        complete = {} if missing else uploads  # A build can lie in two directories.
         update = partial(update_record, uploads=complete, release=release, results=results)
         problems += save_record(args.filename, update)
     for line in summarize(results, pruned, release, record, args):
@@ -1832,9 +1847,6 @@ def summarize(
     if args.delete_snapshots:
         swept = [outcome for region in pruned for outcome in region.snapshots.values()]
         yield balance("snapshots found:", "snapshot", [summary_of(o.reason) or o.result.value for o in swept])
-    if args.dry_run and not args.delete_snapshots:
-        more = sum(len(outcome.seen.snapshots) for outcome in seen if outcome.result is success and outcome.seen)
-        yield f"snapshots that a run would add to what is left, still billed: {more:,}"
     for kind, count in sum((region.left for region in pruned), Counter[str]()).items():
         yield f"{kind}: {count:,}"
 

@@ -210,6 +210,40 @@ def test_tombstone_without_a_meta_json_is_no_failure_and_not_on_record(world: Wo
     assert prune().line("ERROR", both, "403")
 
 
+def test_absence_of_a_tombstone_is_believed_for_each_meta_json(world: World, prune: Prune) -> None:
+    """It was deleted in one directory, or for one architecture, and is there in the other one."""
+    partly, moved = "410.84.202206010000-0", "410.84.202206020000-0"
+    world.add_build(partly, REGIONS, tombstone=True, arches=["x86_64", "aarch64"])
+    world.add_build(moved, REGIONS, directory="prod/streams/4.10/builds")
+    world.tombstones[world.directory] += [{"id": moved, "arches": ["x86_64"]}]
+    del world.metas[meta_path(partly, "aarch64")]
+    run = prune()
+    assert (run.status, world.listed("to be pruned")) == (0, [])
+    assert run.record.keys() >= {partly, moved}
+
+
+def test_what_was_read_of_a_bootimage_is_kept_although_the_rest_could_not_be_read(world: World, prune: Prune) -> None:
+    image = EcsImage("m-shared", REGION, BOOTIMAGE, "bootimage", name=f"rhcos-{PRIVATE_BUILD}")
+    world.add_image(image)
+    for build in (BOOTIMAGE, PRIVATE_BUILD):
+        world.metas[meta_path(build)]["aliyun"].append({"name": REGION, "id": image.id})
+    next(entry for entry in world.listings[world.directory] if entry["id"] == BOOTIMAGE)["arches"].append("aarch64")
+    run = prune()  # There is no meta.json of aarch64.
+    assert run.status == 1 and run.line("ERROR", "RHCOS store: 1 build", BOOTIMAGE, "403")
+    assert image.listed and image.tags == {"bootimage": "true"}
+
+
+def test_empty_region_is_said_to_be_perhaps_closed(world: World, prune: Prune) -> None:
+    for image in list(world.images.values()):
+        if image.region == OTHER_REGION:
+            del world.images[image.id]
+    prune.clock_speed = 60
+    run = prune()
+    assert run.status == 1 and world.listed("to be pruned") == []
+    assert run.line("ERROR", OTHER_REGION, f"if {OTHER_REGION} is closed for good, add it to CLOSED_REGIONS")
+    assert "ALIYUN_ACCESS_KEY_ID" not in run.output
+
+
 @pytest.mark.parametrize("build", [BOOTIMAGE, PRIVATE_BUILD], ids=["bootimages are tagged", "all is deleted"])
 def test_image_is_not_gone_if_the_witness_is_not_listed_either(world: World, prune: Prune, build: str) -> None:
     image = world.images[image_id(build, REGION)]

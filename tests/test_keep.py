@@ -79,8 +79,10 @@ def test_image_is_in_use_or_incomplete_unless_it_is_shown_to_be_neither() -> Non
         assert main.parse_seen({**SHOWN, "Usage": usage}).in_use
     assert main.parse_seen({"Tags": {"Tag": []}}).in_use and not main.parse_seen(SHOWN).in_use
     no_snapshot = {"DiskDeviceMappings": {"DiskDeviceMapping": [{"Device": "/dev/xvda"}]}}
-    shown = [SHOWN, SHOWN | no_snapshot, SHOWN | DISKS, SHOWN | {"Status": "CreateFailed"}]
-    assert [main.parse_seen(each).complete for each in shown] == [False, False, True, True]
+    second = {"DiskDeviceMappings": {"DiskDeviceMapping": [{"SnapshotId": "s-1"}, {"Device": "/dev/xvdb"}]}}
+    shown = [SHOWN, SHOWN | no_snapshot, SHOWN | second, SHOWN | {"Status": "Deprecated"}]
+    assert not any(main.parse_seen(each).complete for each in shown)
+    assert all(main.parse_seen(each).complete for each in (SHOWN | DISKS, SHOWN | {"Status": "CreateFailed"}))
 
 
 def test_tag_is_known_in_any_capitalisation_because_ecs_holds_keys_unique_so(world: World, prune: Prune) -> None:

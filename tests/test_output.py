@@ -206,7 +206,9 @@ def test_run_is_completed_whatever_becomes_of_its_output(world: World, prune: Pr
 def test_progress_is_logged_every_30_seconds_where_there_is_no_terminal(prune: Prune) -> None:
     prune.faults.latency, prune.clock_speed = {"store": 0.3}, 150
     run = prune()
-    assert re.search("INFO    builds.json read [0-5] of 5, 0:00:3", run.output) and "INFO builds read 0 of 5" in run.log
+    assert (
+        re.search("INFO    builds.json read [0-5] of 5, 0:00:3", run.output) and "INFO meta.json read 0 of 5" in run.log
+    )
 
 
 def test_status_line_says_what_a_person_asks_in_80_columns() -> None:

@@ -132,6 +132,47 @@ def test_snapshots_that_are_not_listed_are_a_warning_in_a_run_that_only_counts_t
     assert run.line("WARNING", OTHER_REGION, "what snapshots are left is unknown: DescribeSnapshots: Throttling")
 
 
+def test_snapshots_that_slip_between_two_pages_are_swept_all_the_same(world: World, prune: Prune) -> None:
+    """Another release's run deletes its own snapshots meanwhile, and all later ones move to earlier pages."""
+    for number in range(400):
+        release = "4.11" if number < 100 else "4.10"
+        world.snapshots[f"s-{number:03}"] = EcsSnapshot(f"s-{number:03}", REGION, "", tags={MARK: release})
+    world.snapshots = dict(sorted(world.snapshots.items()))
+    pages = 0
+
+    def delete_others(call: Call) -> None:
+        nonlocal pages
+        pages += call.what == "DescribeSnapshots" and call.where == REGION
+        if pages == 2:
+            for snapshot in list(world.snapshots.values()):
+                if snapshot.tags == {MARK: "4.11"}:
+                    snapshot.deleted_at = call.at
+
+    prune.faults.on_call = delete_others
+    run = prune(*SWEEP)
+    assert run.status == 0 and run.line("snapshots found: 304 snapshots = 304 deleted")
+    assert [snapshot for snapshot in world.snapshots.values() if snapshot.listed and MARK in snapshot.tags] == []
+
+
+def test_dry_run_says_what_a_run_would_leave_and_what_is_left(world: World, prune: Prune) -> None:
+    would, left = "snapshots that a run would leave, too, still billed", "snapshots marked, still billed"
+    run = prune("--dry-run", "4.10")
+    assert run.line(would, ": 4") and left not in run.output
+    assert would not in prune("--dry-run", *SWEEP).output
+    assert prune().line(left, ": 4")
+    run = prune("--dry-run", "4.10")
+    assert run.line(left, ": 4") and would not in run.output
+
+
+def test_region_of_which_nothing_is_known_fails_a_sweep_only(prune: Prune) -> None:
+    """All of it is on record as deleted, but snapshots may be left."""
+    prune.write_record({"410.84.202201010000-0": [{"region": "eu-west-1", "image": "m-gone", "deleted": True}]})
+    prune.faults.failing = [Fault("Describe", FORBIDDEN, "eu-west-1")]
+    assert prune(*SWEEP).line("ERROR", "eu-west-1: what snapshots are left is unknown")
+    run = prune()
+    assert run.status == 0 and run.line("WARNING", "eu-west-1: nothing is known")
+
+
 def test_marks_behind_images_that_stay_are_counted_apart(world: World, prune: Prune) -> None:
     prune.faults.failing = [Fault("DeleteImage", FORBIDDEN, REGION)]
     run = prune()

@@ -49,9 +49,9 @@ def find_everything(web: WorldWeb, name: str = "4.10") -> tuple[main.Release, se
     record: main.Record = {OLD_BOOTIMAGE: []}  # A bootimage on record is read all the same.
     release, directories = main.find_bootimages(web, name)
     builds, missing = main.find_builds(web, name, directories)
-    uploads = main.find_uploads(web, builds, release, record)
-    assert (missing, uploads.failed) == ([], {})
-    release, to_look_at = main.find_images(release._replace(builds=builds), uploads.answers, record)
+    uploads, unread = main.find_uploads(web, builds, release, record)
+    assert (missing, unread) == ([], {})
+    release, to_look_at = main.find_images(release._replace(builds=builds), uploads, record)
     return release, {image.id for image in to_look_at}
 
 
