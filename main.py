@@ -1468,7 +1468,8 @@ def look_first(environment: Environment, name: str, bootimages: Sequence[Image])
     words = f"none of the {len(ids)} bootimages there is listed as the account's own"
     remedy = "check that the key may call ecs:DescribeImages there"
     try:
-        own = own_ids(insist(lambda: ecs.look(ids), ecs.patience).seen)
+        listed = own_ids(insist(lambda: ecs.look(ids), ecs.patience).seen)
+        own = [id for id in ids if id in listed]
         return FirstLook(ecs, tuple(own[:1]), None if own else OutsideError(words, remedy=remedy))
     except Exception as error:
         return FirstLook(ecs, error=as_expected(error))
@@ -1757,10 +1758,8 @@ def run(args: argparse.Namespace) -> int:
     bootimages = group_by_region(release.images.values())
     first = check_account(environment, {n: named for n, named in bootimages.items() if n not in CLOSED_REGIONS})
     builds, missing = find_builds(web, args.release, directories)
-    unlisted = (
-        "rhcos.json names it, but the store has no builds.json there: run again, or report it to the owners of RHCOS"
-    )
-    problems = log_failures("RHCOS store", "folder", dict.fromkeys(missing, OutsideError(unlisted)))
+    words = "rhcos.json names it, but the store has no builds.json there: run again later"
+    problems = log_failures("RHCOS store", "folder", dict.fromkeys(missing, OutsideError(words)))
     uploads, unread = find_uploads(web, builds, release, record)
     problems += log_failures("RHCOS store", "build", unread)
 
@@ -1802,7 +1801,8 @@ def find_images(release: Release, uploads: Uploads, record: Record) -> tuple[Rel
     listed = deleted + pending
     bootimages = {image.id: image for image in listed if image.build in release.bootimages} | release.images
     known = {image: image for image in [*listed, *bootimages.values()]}
-    read = dict.fromkeys(record, LIST_RECORD) | dict.fromkeys(uploads, LIST_META)
+    recorded = [build for build in record if is_of_release(build, release.name)]
+    read = dict.fromkeys(recorded, LIST_RECORD) | dict.fromkeys(uploads, LIST_META)
     release = release._replace(images=bootimages, known=known, read=read)
     return release, list(dict.fromkeys([*bootimages.values(), *pending]))
 

@@ -121,6 +121,15 @@ def test_witness_of_a_region_is_best_an_image_that_no_run_deletes(
     assert region.witness == witness
 
 
+def test_witness_is_an_image_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = {"m-unasked": SEEN, "m-foreign": SEEN._replace(own=False), "m-boot": SEEN}
+    monkeypatch.setattr(main.Ecs, "look", lambda *_: main.Look(shown, main.read_clocks()))
+    environment = main.Environment("key ID", "secret", "", True, True)
+    images = [Image(REGION, id) for id in ("m-gone", "m-foreign", "m-boot")]
+    assert main.look_first(environment, REGION, images).witness == ("m-boot",)
+    assert main.look_first(environment, REGION, images[:2]).witness == ()
+
+
 def test_region_whose_bootimages_were_removed_by_hand_is_pruned_all_the_same(world: World, prune: Prune) -> None:
     for build in (OLD_BOOTIMAGE, BOOTIMAGE):
         del world.images[image_id(build, REGION)]
@@ -178,7 +187,9 @@ def test_image_that_a_list_names_in_another_region_stays_with_a_warning(world: W
 
 
 def test_incomplete_record_is_named_as_such(world: World, prune: Prune) -> None:
-    prune.write_record({PRIVATE_BUILD: []})
+    other = "411.86.202207150124-0"  # whose images are another run's business
+    world.add_build(other, REGIONS, "another release's", directory="releases/rhcos-4.11")
+    prune.write_record({PRIVATE_BUILD: [], other: []})
     run = prune()
     assert run.status == 0
     for image in world.images_of(PRIVATE_BUILD):
@@ -186,6 +197,7 @@ def test_incomplete_record_is_named_as_such(world: World, prune: Prune) -> None:
             "WARNING", image.id, "stays: the record does not list it; a run with a new --filename"
         )
     assert run.line("images that no list names, kept: 2")
+    assert other not in run.output
     assert prune("--filename", "new.json", "4.10").status == 0
     assert world.listed("to be pruned") == []
 
