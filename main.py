@@ -369,25 +369,25 @@ class Progress:
         self.throttled: dict[str, float] = {}  # by region, in seconds since the epoch
         self.failed: Counter[str] = Counter()  # by region
         self.counting = threading.Lock()
-        self.deleted = self.snapshots = self.snapshots_deleted = 0
+        self.counts: Counter[str] = Counter()  # done, total; images deleted; snapshots, and those of them swept
         self.begin("starting", 0)
 
     def begin(self, what: str, total: int) -> None:
-        self.what, self.total, self.done = what, total, 0
+        self.what = what
+        self.counts.update(done=-self.counts["done"], total=total - self.counts["total"])
 
-    def count(self, done: int = 1, deleted: int = 0, others: int = 0, snapshots: int = 0, swept: int = 0) -> None:
-        """So many more are done, were deleted, are not to be deleted; are to be swept, were swept."""
+    def count(self, **numbers: int) -> None:
         with self.counting:
-            self.done, self.total, self.deleted = self.done + done, self.total - others, self.deleted + deleted
-            self.snapshots, self.snapshots_deleted = self.snapshots + snapshots, self.snapshots_deleted + swept
+            self.counts.update(numbers)
 
     def elapsed(self) -> timedelta:
         return timedelta(seconds=round(time.monotonic() - self.run_started))
 
     def __str__(self) -> str:
-        parts = [f"{self.what} {self.done:,}" + f" of {self.total:,}" * bool(self.total)]
-        if self.snapshots:
-            parts.append(f"snapshots {self.snapshots_deleted:,} of {self.snapshots:,}")
+        total, snapshots = self.counts["total"], self.counts["snapshots"]
+        parts = [f"{self.what} {self.counts['done']:,}" + f" of {total:,}" * bool(total)]
+        if snapshots:
+            parts.append(f"snapshots {self.counts['swept']:,} of {snapshots:,}")
         failed = dict(self.failed)
         if failed:
             where = next(iter(failed)) if len(failed) == 1 else f"{len(failed)} regions"
@@ -947,7 +947,7 @@ def fetch_all(web: Web, fetch: Callable[[Item], Answer], items: Collection[Item]
 
     def fetch_one(item: Item) -> Answer:
         document = fetch(item)
-        progress.count()
+        progress.count(done=1)
         return document
 
     documents = work_off(items, partial(try_each, fetch_one, WEB_THREADS), len(items), Patience())
@@ -969,7 +969,7 @@ def list_commits(web: Web, release: str) -> list[str]:
     def fetch(start: str, page: int) -> dict[str, None]:
         url = f"{GITHUB_API}/commits?sha={start}&path={STREAM_METADATA}&per_page={COMMITS_PER_PAGE}&page={page}"
         answer = insist(lambda: web.get_json(url, missing), Patience())
-        progress.count(len(as_list(answer)))
+        progress.count(done=len(as_list(answer)))
         return {COMMIT.fullmatch(commit["sha"])[0]: None for commit in as_list(answer)}  # type: ignore[index]
 
     try:
@@ -1251,13 +1251,13 @@ class Region:
         to_delete = [image for image, outcome in outcomes.items() if outcome.result is Result.TO_DELETE]
         settled = {image: outcome for image, outcome in outcomes.items() if image not in {*to_tag, *to_delete}}
         if self.dry_run:
-            progress.count(len(outcomes))
+            progress.count(done=len(outcomes))
             return Round(outcomes)
         if self.tag(to_tag, "true", look):
             settled |= {image: Outcome(Result.KEPT, BOOTIMAGE, look.seen[image.id]) for image in to_tag}
         if not (self.tag(to_delete, "false", look) and self.mark_snapshots(to_delete, look)):
             return Round()
-        progress.count(0, others=sum(image.id not in self.release.images for image in settled))
+        progress.count(total=-sum(image.id not in self.release.images for image in settled))
         deleted = try_each(partial(self.delete_image, look), REGION_THREADS, to_delete)
         return replace(deleted, answers=settled | deleted.answers)
 
@@ -1340,7 +1340,7 @@ class Region:
 
     def log_deletion(self, image: Image, seen: Seen) -> Outcome:
         image_log.info("%s deleted", image)
-        progress.count(deleted=1)
+        progress.count(done=1, deleted=1)
         return Outcome(Result.DELETED, "", seen)
 
     def confirm_deletions(self, deleted: Sequence[Image]) -> dict[Image, OutsideError]:
@@ -1383,7 +1383,7 @@ class Region:
                 if not (to_sweep and self.delete_snapshots):
                     break
                 # Look again then: while other runs delete snapshots, some slip from one page of the listing to another.
-                progress.count(0, snapshots=len(to_sweep))
+                progress.count(snapshots=len(to_sweep))
                 done = self.work_off(to_sweep, partial(self.sweep_batch, behind))
                 swept.answers.update(done.answers)
                 swept.failed.update(done.failed)
@@ -1447,7 +1447,7 @@ class Region:
             return SnapshotOutcome(Result.KEPT, str(error))
         of = f"behind {behind[id].id}, {behind[id].build}" if id in behind else "marked by an earlier run"
         image_log.info("%s %s deleted (%s)", self.name, id, of)
-        progress.count(0, swept=1)
+        progress.count(swept=1)
         return SnapshotOutcome(Result.DELETED)
 
 
@@ -1475,7 +1475,7 @@ def look_first(environment: Environment, name: str, bootimages: Sequence[Image])
         return FirstLook(ecs, error=as_expected(error))
     finally:
         ecs.close()
-        progress.count()
+        progress.count(done=1)
 
 
 def check_account(environment: Environment, bootimages: dict[str, list[Image]]) -> dict[str, FirstLook]:
@@ -2023,10 +2023,9 @@ def end_process(status: int, message: str, log: logging.Logger = log) -> None:
 def end_at_once(signum: int, _: FrameType | None) -> None:
     name = signal.Signals(signum).name
     # A deletion counts when it is answered.
-    deleted = (
-        f"at least {plural(progress.deleted, 'image')} and {plural(progress.snapshots_deleted, 'snapshot')} deleted"
-    )
-    end_process(128 + signum, f"interrupted by {name} ({progress}): {deleted}; run the same command again to continue")
+    images, snapshots = plural(progress.counts["deleted"], "image"), plural(progress.counts["swept"], "snapshot")
+    done = f"at least {images} and {snapshots} deleted"
+    end_process(128 + signum, f"interrupted by {name} ({progress}): {done}; run the same command again to continue")
 
 
 def release_number(text: str) -> str:

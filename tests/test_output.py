@@ -214,19 +214,19 @@ def test_progress_is_logged_every_30_seconds_where_there_is_no_terminal(prune: P
 def test_status_line_says_what_a_person_asks_in_80_columns() -> None:
     progress = main.Progress()
     progress.begin("deleted", 996)
-    progress.count(0, others=116)
-    progress.count(630, deleted=630)
+    progress.count(total=-116)
+    progress.count(done=630, deleted=630)
     assert re.fullmatch(r"deleted 630 of 880, 0:00:0\d", str(progress))
     progress.failed.update({"eu-west-1": 40})
     progress.throttled = {"us-east-1": time.time() + 30, "cn-beijing": time.time() - 1}
     said = r"deleted 630 of 880, failed 40 \(eu-west-1\), us-east-1 throttled until \d\d:\d\d:\d\d, 0:00:0\d"
     assert re.fullmatch(said, str(progress))
-    progress.count(0, snapshots=300, swept=20)
+    progress.count(snapshots=300, swept=20)
     progress.failed.update({"me-east-1": 1})
     progress.throttled["me-east-1"] = time.time() + 20
     assert ", snapshots 20 of 300, failed 41 (2 regions), 2 regions throttled until " in str(progress)
     progress.begin("commits listed", 0)
-    progress.count(39)
+    progress.count(done=39)
     assert str(progress).startswith("commits listed 39, ")
 
 
