@@ -1840,8 +1840,8 @@ def summarize(
         yield balance("not found:", "image", unseen)
     if failed:
         yield f"not looked at: {plural(len(failed), 'image')}"
-    entries = [(e, b) for b, of_build in record.items() if is_of_release(b, release.name) for e in of_build]
-    recorded = {Image(e["region"], e["image"]) for e, _ in entries if e["deleted"]} - results.keys()
+    of_release = [entry for build, entries in record.items() if is_of_release(build, release.name) for entry in entries]
+    recorded = {Image(entry["region"], entry["image"]) for entry in of_release if entry["deleted"]} - results.keys()
     if recorded:
         yield f"gone by the record of earlier runs: {plural(len(recorded), 'image')}"
     if args.delete_snapshots:
