@@ -277,7 +277,7 @@ class Release(NamedTuple):
     bootimages: frozenset[str]  # the builds that any version of rhcos.json names
     images: dict[str, Image]  # the images that rhcos.json names or these builds uploaded, by ID
     known: dict[Image, Image]  # the images that any list names, the record included
-    builds: Collection[str] = ()  # every build in a builds.json
+    builds: Mapping[str, Mapping[str, bool]] = MappingProxyType({})  # every build in a builds.json; see Builds
     read: Mapping[str, str] = MappingProxyType({})  # the builds whose images are known, and by which list
 
 
@@ -1054,10 +1054,11 @@ def parse_version(document: Any, release: str) -> Version:
         for architecture in document["architectures"].values()
         for region, entry in architecture.get("images", {}).get("aliyun", {}).get("regions", {}).items()
     ]
-    text = json.dumps(document)
+    # As it stands there: an escape, or %20, in front of an ID would look like a part of it.
+    text = json.dumps(document, ensure_ascii=False)
     places = ARTIFACT.findall(text)
     directories = [d for d, build, arch in places if is_of_release(build, release) and arch in ECS_ARCHITECTURES]
-    return Version([match[0] for match in BUILD_ID.finditer(text)], images, directories)
+    return Version([match[0] for match in BUILD_ID.finditer(unquote(text))], images, directories)
 
 
 def is_of_release(build: str, release: str) -> bool:
@@ -1373,6 +1374,7 @@ class Region:
         behind = {id: image for image, seen in deleted.items() for id in seen.snapshots}
         patience = self.ecs.patience if self.delete_snapshots else Patience(self.name, most_throttled=0)
         swept: Round[str, SnapshotOutcome] = Round()
+        problems: list[str] = []
         try:
             while True:
                 listed = list_all(self.ecs.snapshots, patience, set(self.witness_snapshots()).issubset)
@@ -1388,15 +1390,15 @@ class Region:
                 swept.answers.update(done.answers)
                 swept.failed.update(done.failed)
         except Exception as error:
-            problem = f"{self.name}: what snapshots are left is unknown: {as_expected(error)}"
+            listed, problem = {}, f"{self.name}: what snapshots are left is unknown: {as_expected(error)}"
             log.warning("%s", problem)
-            return Pruned(images, swept.answers, Counter(), [problem] * self.delete_snapshots)
+            problems = [problem] * self.delete_snapshots
         outcomes = swept.answers | dict.fromkeys(swept.failed, SnapshotOutcome(Result.FAILED))
         unswept = {id: snapshot for id, snapshot in listed.items() if id not in swept.answers}
         staying = self.seen.keys() - {i.id for i, o in images.items() if o.result in (*GONE, Result.TO_DELETE)}
         in_use = {id for image in staying for id in self.seen[image].snapshots}
         left = self.count_left(unswept, in_use, behind)
-        return Pruned(images, outcomes, left, log_failures(self.name, "snapshot", swept.failed))
+        return Pruned(images, outcomes, left, problems + log_failures(self.name, "snapshot", swept.failed))
 
     def count_left(self, listed: dict[str, SeenSnapshot], in_use: set[str], behind: Collection[str]) -> Counter[str]:
         """How many snapshots are left that a later run deletes, or cannot delete yet, or does not know."""
@@ -1407,7 +1409,7 @@ class Region:
                 left[LEFT_STAYING] += 1
             elif is_marked and not snapshot.reason_to_keep:
                 left[LEFT_MARKED] += 1
-            elif id in behind and not snapshot.reason_to_keep:
+            elif id in behind and snapshot.reason_to_keep != PINNED:
                 left[LEFT_BY_RUN if self.dry_run else LEFT_UNMARKED] += 1
         return left
 
@@ -1487,8 +1489,8 @@ def check_account(environment: Environment, bootimages: dict[str, list[Image]]) 
     if not any(look.witness for look in looks):
         # What answered says more than what did not.
         first = min(looks, key=lambda look: isinstance(look.error, PassingError))
-        hints: dict[object, str] = {LostError: "answered: check network and proxy", ThrottledError: "can be used"}
-        reason = hints.get(type(first.error), "can be used: check ALIYUN_ACCESS_KEY_ID")
+        hints = {LostError: "answered: check network and proxy", OutsideError: "is used: check ALIYUN_ACCESS_KEY_ID"}
+        reason = hints.get(type(first.error or LostError("")), "can be used")
         raise Refusal(f"no region {reason} ({first.ecs.region}: {first.error})")
     return {look.ecs.region: look for look in looks}
 
@@ -1543,7 +1545,7 @@ def prune_region(first: FirstLook, images: Sequence[Image], release: Release, ar
         pruned.left[LEFT_UNLISTED] = unlisted
     except Exception as raised:
         error = as_expected(raised)
-        if isinstance(error, LostError) or error is first.error:
+        if isinstance(error, LostError) or (error is first.error and not isinstance(error, DeniedError)):
             hint = f"if {name} is closed for good, add it to CLOSED_REGIONS in main.py"
             error = OutsideError(f"{error}; {hint}", error.code)
         failed = [image for image in images if image.id not in release.images]
@@ -1684,6 +1686,8 @@ def update_file(path: str, new_content: Callable[[], bytes]) -> None:
         with contextlib.ExitStack() as stack:
             if lock_first:
                 stack.enter_context(locked_folder(path))
+            if os.path.exists(path):
+                stack.enter_context(open(path, "rb"))  # While it is open, no other file gets its inode.
             before, content = identity(path), new_content()
             temporary = stack.enter_context(temporary_file(path, content))
             if not lock_first:
@@ -1785,9 +1789,11 @@ def run(args: argparse.Namespace) -> int:
     for problem in problems:
         log.error("%s", problem)
     if args.dry_run:
-        is_due = any(outcome.result in (Result.TO_TAG, Result.TO_DELETE) for outcome in results.values())
-        next_step = "run the same command without --dry-run to do this" if is_due else "there is nothing to do"
-        log.info("nothing was changed: %s", next_step)
+        outcomes: list[Outcome | SnapshotOutcome] = [*results.values()]
+        outcomes += [outcome for region in pruned for outcome in region.snapshots.values()]
+        is_due = any(outcome.result in (Result.TO_TAG, Result.TO_DELETE) for outcome in outcomes)
+        nothing = "" if problems else ": there is nothing to do"
+        log.info("nothing was changed%s", ": run the same command without --dry-run to do this" if is_due else nothing)
     return 1 if problems else 0
 
 
@@ -1826,7 +1832,8 @@ def summarize(
     with_images = {image.build for image in release.known.values()}
     kinds = []
     for build in release.builds:
-        found = "to prune" if build in with_images else "without images" if build in release.read else "not read"
+        unread = "tombstones" if all(release.builds[build].values()) else "not read"
+        found = "to prune" if build in with_images else "without images" if build in release.read else unread
         kinds.append(reason_to_skip(build, release) or ("on record" if build in record else found))
     yield balance("listed by the store:", "build", kinds)
     success = Result.TO_DELETE if args.dry_run else Result.DELETED

@@ -216,6 +216,7 @@ def test_tombstone_without_a_meta_json_is_no_failure_and_not_on_record(world: Wo
     assert (run.status, world.listed("to be pruned")) == (0, [])
     assert gone not in run.record and len(run.record[both]) == len(run.record[twice]) == len(REGIONS)
     assert run.line("other images found: 10 images = 10 deleted")
+    assert run.line("listed by the store", "1 tombstones")
     assert len(run.calls("store", f"{both}/x86_64/meta.json")) == 1
     prune.write_record({})
     del world.metas[meta_path(both)]  # It is no tombstone, because builds.json lists it, too.

@@ -130,6 +130,7 @@ def test_region_that_refuses_the_credentials_leaves_the_others_pruned(world: Wor
     assert run.status == 1
     assert regions_to_prune(world) == {REGION}
     assert "Forbidden.RiskControl" in run.line("ERROR", f"{REGION}: 2 images")
+    assert "CLOSED_REGIONS" not in run.output  # It answers.
 
 
 def test_outage_after_the_last_deletion_costs_minutes(world: World, prune: Prune) -> None:

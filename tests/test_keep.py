@@ -26,7 +26,7 @@ PIN = {"bootimage": "true"}
 
 IMAGE, NAMED = Image(REGION, "m-1", BUILD), Image(REGION, "m-named", BOOTIMAGE)
 LISTED = (BOOTIMAGE, BUILD, OTHER_BUILD, IMPOSSIBLE_DATE, OTHER_RELEASE, YOUNG)
-RELEASE = Release("4.10", frozenset({BOOTIMAGE}), {NAMED.id: NAMED}, {NAMED: NAMED}, LISTED)
+RELEASE = Release("4.10", frozenset({BOOTIMAGE}), {NAMED.id: NAMED}, {NAMED: NAMED}, {build: {} for build in LISTED})
 SEEN = Seen(own=True, public=False, in_use=False, pinned=False, tag="false", name=f"rhcos-{BUILD}", snapshots=("s-1",))
 
 
@@ -148,8 +148,8 @@ def test_bootimages_are_kept_and_tagged_from_whichever_list_they_come(world: Wor
     images += world.add_build("410.84.202206030000-0", [REGION], "bootimage")
     images += world.add_build("410.84.202206020000-0", [REGION], "bootimage")
     version = rhcos_json(BOOTIMAGE, REGIONS, world.directory)
-    version["architectures"]["s390x"]["artifacts"]["qemu"] = {"release": OTHER_BUILD}
-    version["architectures"]["s390x"]["artifacts"]["gcp"] = {"name": "rhcos-410.84.202206030000-0 "}
+    gcp = {"name": "rhcos\N{EM DASH}410.84.202206030000-0 ", "url": "rhcos%20410.84.202206010000-0"}
+    version["architectures"]["s390x"]["artifacts"]["gcp"] = gcp
     # By its ID, as an image of a region where it is not.
     version["architectures"]["x86_64"]["images"]["aliyun"]["regions"][OTHER_REGION]["image"] = images[-1].id
     world.add_commit(version)

@@ -76,6 +76,11 @@ def test_dry_run_names_each_change_and_changes_nothing(world: World, prune: Prun
     assert run.line(IMAGE.replace("m-", "s-"), "would delete")
     assert not re.search(r" deleted$", run.log, re.MULTILINE)
     assert run.output.splitlines()[-2].endswith("run the same command without --dry-run to do this")
+    prune()
+    run = prune("--delete-snapshots", "--dry-run", "4.10")  # Only snapshots are left to be deleted.
+    assert run.output.splitlines()[-2].endswith("run the same command without --dry-run to do this")
+    prune("--delete-snapshots", "4.10")
+    assert prune("--dry-run", "4.10").output.splitlines()[-2].endswith("nothing was changed: there is nothing to do")
     assert {call.what for call in run.calls("ecs")} == {"DescribeImages", "DescribeSnapshots"}
     assert prune.files == {"aliyun_pruner.log", "deleted_images.json"}
 

@@ -164,6 +164,27 @@ def test_dry_run_says_what_a_run_would_leave_and_what_is_left(world: World, prun
     assert run.line(left, ": 4") and would not in run.output
 
 
+def test_snapshots_that_failed_are_named_although_the_next_list_fails(world: World, prune: Prune) -> None:
+    tried: list[str] = []
+    prune.faults.on_call = lambda call: tried.append(call.where) if call.what == "DeleteSnapshot" else None
+    prune.faults.failing = [
+        Fault("DeleteSnapshot", FORBIDDEN, REGION),
+        Fault("DescribeSnapshots", Answer(500), REGION, when=lambda ids: REGION in tried and not ids),
+    ]
+    prune.clock_speed = 60
+    run = prune(*SWEEP)
+    assert run.status == 1 and run.line("ERROR", f"{REGION}: 2 snapshots", "grant ecs:DeleteSnapshot")
+    assert run.line("ERROR", f"{REGION}: what snapshots are left is unknown")
+    assert run.line("snapshots found: 4 snapshots = 2 deleted + 2 failed")
+
+
+def test_snapshot_shown_without_tags_is_counted_if_its_mark_was_refused(world: World, prune: Prune) -> None:
+    prune.faults.untagged_shown_without_tags = True
+    prune.faults.failing = [Fault("TagResources", FORBIDDEN, when=lambda ids: any(id[:2] == "s-" for id in ids))]
+    assert prune("--dry-run", "4.10").line("snapshots that a run would leave, too, still billed: 4")
+    assert prune().line("snapshots left without a mark, still billed (the log names them): 4")
+
+
 def test_region_of_which_nothing_is_known_fails_a_sweep_only(prune: Prune) -> None:
     """All of it is on record as deleted, but snapshots may be left."""
     prune.write_record({"410.84.202201010000-0": [{"region": "eu-west-1", "image": "m-gone", "deleted": True}]})
