@@ -532,10 +532,12 @@ def call_each(function: Callable[[Value], Answer], threads: int, items: Collecti
     results: SimpleQueue[Answer] = SimpleQueue()
 
     def work() -> None:
-        with contextlib.suppress(IndexError):
-            while True:
+        while waiting:
+            try:
                 item = waiting.popleft()
-                results.put(function(item))
+            except IndexError:  # Another thread has taken the last one.
+                break
+            results.put(function(item))
 
     try:
         for _ in range(min(threads, len(items))):
@@ -1256,10 +1258,9 @@ class Region:
             return Round(outcomes)
         if self.tag(to_tag, "true", look):
             settled |= {image: Outcome(Result.KEPT, BOOTIMAGE, look.seen[image.id]) for image in to_tag}
-        if not (self.tag(to_delete, "false", look) and self.mark_snapshots(to_delete, look)):
-            return Round()
+        is_marked = self.tag(to_delete, "false", look) and self.mark_snapshots(to_delete, look)
         progress.count(total=-sum(image.id not in self.release.images for image in settled))
-        deleted = try_each(partial(self.delete_image, look), REGION_THREADS, to_delete)
+        deleted = try_each(partial(self.delete_image, look), REGION_THREADS, to_delete if is_marked else [])
         return replace(deleted, answers=settled | deleted.answers)
 
     def look(self, images: Iterable[Image]) -> Look[Seen]:

@@ -128,6 +128,14 @@ def test_no_change_rests_on_a_look_that_is_older_than_a_minute(region: Any) -> N
     assert not here.delete_image(old, IMAGE) and not here.delete_snapshot({}, old, "s-1")
 
 
+def test_what_an_old_look_settles_is_settled_although_the_rest_is_looked_at_again(region: Any) -> None:
+    kept = Image(REGION, "m-kept", BUILD)
+    seen = {IMAGE.id: SEEN._replace(tag=""), kept.id: SEEN._replace(pinned=True)}
+    ecs = SimpleNamespace(look=lambda _: main.Look(seen, (time.time() - 61, time.monotonic() - 61)))
+    done = region(ecs, RELEASE).prune_batch([IMAGE, kept])  # Any other call is an error.
+    assert done == main.Round({kept: main.Outcome(main.Result.KEPT, main.PINNED, seen[kept.id])})
+
+
 def test_nothing_that_can_block_comes_between_check_and_deletion(region: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
 
