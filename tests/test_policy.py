@@ -6,7 +6,6 @@ import copy
 import json
 import os
 import signal
-import time
 from datetime import datetime
 
 import pytest
@@ -93,25 +92,29 @@ def test_run_suspended_between_look_and_deletion_harms_nothing_that_is_pinned_me
     world: World, prune: Prune
 ) -> None:
     world.add_builds_around(30, REGIONS, datetime(2022, 2, 1), empty=1000)
-    looks = 0
+
+    suspended = False
+
+    def is_look(call: Call) -> bool:
+        """Whether it is the look at the images to be pruned of the region."""
+        return call.what == "DescribeImages" and call.where == REGION and len(call.ids) > 10
 
     def suspend(call: Call) -> None:
-        """Stop the process when it asks for the look at the images to be pruned in a region."""
-        nonlocal looks
-        if call.what == "DescribeImages" and call.where == REGION and len(call.ids) > 10:
-            looks += 1
-            if looks == 1:
-                os.kill(started.process.pid, signal.SIGSTOP)
+        nonlocal suspended
+        if is_look(call) and not suspended:
+            suspended = True
+            os.kill(started.process.pid, signal.SIGSTOP)
+            # On a busy machine the other threads can go on for a while after the signal was sent.
+            os.waitid(os.P_PID, started.process.pid, os.WSTOPPED | os.WNOWAIT)
 
     prune.faults.on_call = suspend
     with prune.started() as started:
-        started.wait_until(lambda sandbox: any(len(c.ids) > 10 and c.what == "DescribeImages" for c in sandbox.calls))
-        time.sleep(0.5)  # The answer is on its way to the process, which is stopped.
-        for image in world.listed("to be pruned")[::3]:
-            if image.region == REGION and image.tags == {}:
-                pin(image)
+        started.wait_until(lambda sandbox: any(map(is_look, sandbox.calls)))  # It is answered.
+        looked_at = [image for image in world.listed("to be pruned") if image.region == REGION]
+        for image in looked_at[::3]:
+            pin(image)
         started.process.send_signal(signal.SIGCONT)
         run = started.finish()
     assert (run.status, world.listed("to be pruned")) == (0, [])
-    assert len(world.listed("pinned")) > 5
+    assert len(world.listed("pinned")) == len(looked_at[::3]) > 5
     assert "TagResources" in {call.what for call in run.calls("ecs") if call.status == 403}
