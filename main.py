@@ -68,7 +68,7 @@ from enum import Enum
 from functools import partial
 from queue import SimpleQueue
 from types import FrameType, MappingProxyType
-from typing import IO, Any, Generic, NamedTuple, TypeVar, cast
+from typing import IO, Any, Generic, NamedTuple, TypeVar
 from urllib.parse import unquote
 
 try:
@@ -136,7 +136,7 @@ ECS_TIMEOUT = 40  # seconds; the SDK's own table grants DescribeImages 38 and De
 LOST_ROUNDS = 3
 MOST_LOST = 60.0  # seconds
 MOST_THROTTLED = 900.0  # seconds; the service says when the next call is allowed
-MOST_HUNG = 300.0  # seconds
+MOST_IDLE = 300.0  # seconds
 MOST_DENIED = 6  # rounds
 LONGEST_PAUSE = 5.0  # seconds
 CONFIRM_PAUSE = 10.0  # seconds
@@ -186,7 +186,6 @@ BUILD_ID = re.compile(r"[0-9]+\.[0-9]+\.([0-9]{12})-[0-9]+")
 REGION = re.compile(r"[a-z]{2,}(-[a-z0-9]+)+")
 IMAGE_ID = re.compile(r"[A-Za-z0-9_-]+")
 COMMIT = re.compile(r"[0-9a-f]{40}")
-URL_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # In rhcos.json, the location of an artifact: DIRECTORY/BUILD/ARCHITECTURE/FILE
 ARTIFACT = re.compile(r'/art/storage/([A-Za-z0-9._/-]+)/([^/"]+)/([^/"]+)/[^/"]+"')
 
@@ -243,7 +242,7 @@ class Seen(NamedTuple):
     tag: str  # the value of its tag `bootimage`, or an empty string
     name: str
     snapshots: tuple[str, ...]  # IDs
-    complete: bool = True  # Its disks are shown if it must have some.
+    complete: bool  # Its disks are shown if it must have some.
 
 
 class SeenSnapshot(NamedTuple):
@@ -290,7 +289,7 @@ class Result(Enum):
     FAILED = "failed"
 
 
-GONE = (Result.DELETED, Result.GONE)
+NOT_THERE = (Result.DELETED, Result.GONE)
 
 
 class Outcome(NamedTuple):
@@ -374,7 +373,7 @@ class Progress:
 
     def begin(self, what: str, total: int) -> None:
         self.what = what
-        self.counts.update(done=-self.counts["done"], total=total - self.counts["total"])
+        self.counts["done"], self.counts["total"] = 0, total
 
     def count(self, **numbers: int) -> None:
         with self.counting:
@@ -412,19 +411,18 @@ class Patience:
     """
 
     region: str = ""
-    most_throttled: float = MOST_THROTTLED
     started: float = field(default_factory=lambda: time.monotonic())
     lost_rounds: int = 0  # in a row
     lost_since: float = 0.0
     throttled_since: float | None = None
-    hung: float = 0.0  # seconds of waiting for answers that did not come
+    idle: float = 0.0  # seconds of waiting for answers that did not come, pauses after lost calls included
 
     def wait(self, answered: bool, errors: Collection[OutsideError], seconds: float) -> bool:
         """Wait for as long as the errors of a round of so many seconds ask for; False if there is no hope any more."""
         now = time.monotonic()
         hung = min(sum(error.seconds for error in errors if isinstance(error, LostError)), seconds)
         throttled = max((error.seconds for error in errors if isinstance(error, ThrottledError)), default=0.0)
-        self.hung += hung
+        self.idle += hung
         if answered or throttled:
             self.lost_rounds = 0
             self.throttled_since = None if answered else self.throttled_since or now - seconds
@@ -432,25 +430,28 @@ class Patience:
             self.lost_since = self.lost_since if self.lost_rounds else now - seconds
             self.lost_rounds += 1
         is_lost = self.lost_rounds >= LOST_ROUNDS and now - self.lost_since >= MOST_LOST
-        is_throttled = self.throttled_since is not None and now - self.throttled_since >= self.most_throttled
-        if is_lost or is_throttled or (hung >= 1 and self.hung >= max(MOST_HUNG, (now - self.started) / 2)):
+        is_throttled = self.throttled_since is not None and now - self.throttled_since >= MOST_THROTTLED
+        is_idle = (hung >= 1 or not answered) and self.idle >= max(MOST_IDLE, (now - self.started) / 2)
+        if is_lost or is_throttled or is_idle:
             return False
         if throttled:
             progress.throttled[self.region] = time.time() + throttled
             time.sleep(throttled)
         elif not answered:
-            time.sleep(min(LONGEST_PAUSE, 0.25 * 2**self.lost_rounds) * random.uniform(0.5, 1))
+            pause = min(LONGEST_PAUSE, 0.25 * 2**self.lost_rounds) * random.uniform(0.5, 1)
+            self.idle += pause
+            time.sleep(pause)
         return True
 
 
 def work_off(items: Iterable[Item], work: Work[Item, Answer], size: int, patience: Patience) -> Round[Item, Answer]:
     """Work in batches until each item has an answer or has failed. Raises nothing: what has no hope has failed, too.
 
-    If `work` raises an error, that was of a call for the whole batch, and nobody is to blame yet: the next batch is a
-    quarter of it, and a batch with an answer is followed by one of four times its size. An item whose call was lost or
-    denied goes to the end of the queue; if only such ones are left, patience with them ends. If all of several calls
-    were denied, the same items come first instead: the next look shows whether somebody has pinned them. If they are
-    denied again, there is no hope for the rest.
+    If there was no hope for any item that is left of a batch, a call for all of them has failed, and nobody is to blame
+    yet: the next batch is a quarter of that, and a batch with an answer is followed by one of four times its size. An
+    item whose call was lost or denied goes to the end of the queue; if only such ones are left, patience ends. If all
+    of several calls were denied, the same items come first instead: the next look shows whether somebody has pinned
+    them. If they are denied again, there is no hope for the rest.
     """
     queue, most, denials = deque(items), size, 0
     total: Round[Item, Answer] = Round()
@@ -461,11 +462,11 @@ def work_off(items: Iterable[Item], work: Work[Item, Answer], size: int, patienc
         try:
             round = work(batch)
         except Exception as raised:
-            error = as_expected(raised)
-            alone = {batch[0]: error} if len(batch) == 1 else {}
-            is_refused = not isinstance(error, (PassingError, DeniedError))
-            round = Round(failed=alone) if alone and is_refused else Round(again=alone, hopeless=error)
-            most = most if isinstance(error, ThrottledError) else max(1, len(batch) // 4)
+            round = Round(hopeless=as_expected(raised))
+        left = [item for item in batch if item not in round.answers and item not in round.failed]
+        if round.hopeless and not round.again:
+            most = most if isinstance(round.hopeless, ThrottledError) else max(1, len(left) // 4)
+            round = round if len(left) > 1 else blame(round, round.hopeless, left)
         answered = not round.hopeless and bool(round.answers or round.failed)
         most = min(4 * most, size) if answered else most
         errors = list(round.again.values()) or [round.hopeless or LostError(NO_FRESH_ANSWER)]
@@ -473,17 +474,24 @@ def work_off(items: Iterable[Item], work: Work[Item, Answer], size: int, patienc
         denials = denials + 1 if is_denied else 0
         total.answers.update(round.answers)
         total.failed.update(round.failed)
-        left = [item for item in batch if item not in total.answers and item not in total.failed]
-        again, untried = [i for i in left if i in round.again], [i for i in left if i not in round.again]
+        again = [item for item in left if item in round.again]
+        untried = [item for item in left if item not in round.again and item not in round.failed]
         before, suspects = suspects, set(again) if is_denied and len(again) > 1 else set()
         queue.extendleft(reversed(again + untried if suspects else untried))
         queue.extend([] if suspects else again)
         is_final = isinstance(round.hopeless, Refusal) or denials >= MOST_DENIED or (suspects and suspects <= before)
-        if is_final or ((queue or answered) and not patience.wait(answered, errors, time.monotonic() - started)):
+        if is_final or not patience.wait(answered, errors, time.monotonic() - started):
             reason = round.hopeless or errors[-1]
             total.failed.update(dict.fromkeys(queue, reason))
             return replace(total, hopeless=reason)
     return total
+
+
+def blame(round: Round[Item, Answer], error: OutsideError, alone: Collection[Item]) -> Round[Item, Answer]:
+    """What comes of a round if the call for all that is left of its batch failed, which is one item or none."""
+    if isinstance(error, (PassingError, DeniedError, Refusal)):
+        return replace(round, again=dict.fromkeys(alone, error))
+    return replace(round, failed=round.failed | dict.fromkeys(alone, error), hopeless=None)
 
 
 def try_each(function: Callable[[Item], Answer | None], threads: int, items: Sequence[Item]) -> Round[Item, Answer]:
@@ -629,15 +637,16 @@ def parse_seen(listed: Any) -> Seen:
     """What DescribeImages says of an image; raises KeyError if it says nothing of tags."""
     tags = parse_tags(listed)
     disks = listed.get("DiskDeviceMappings", {}).get("DiskDeviceMapping", [])
+    snapshots = tuple(str(disk["SnapshotId"]) for disk in disks if disk.get("SnapshotId"))
     return Seen(
         own=listed.get("ImageOwnerAlias") == "self",
         public=bool(listed.get("IsPublic")),
         in_use=listed.get("Usage") != "none",
-        complete=all(disk.get("SnapshotId") for disk in disks or [{}]) or listed.get("Status") in WITHOUT_DISKS,
+        complete=0 < len(disks) == len(snapshots) or listed.get("Status") in WITHOUT_DISKS,
         pinned=is_pinned(tags),
         tag=tags.get("bootimage", "").casefold(),
         name=str(listed.get("ImageName", "")),
-        snapshots=tuple(str(disk["SnapshotId"]) for disk in disks if disk.get("SnapshotId")),
+        snapshots=snapshots,
     )
 
 
@@ -731,13 +740,24 @@ def read_secret(name: str) -> str:
     return value
 
 
+class Adapter(HTTPAdapter):
+    """Keeps connections alive until it is closed. By itself, urllib3 would close them only when nothing refers to their
+    pool any more, and the error of a failed call does."""
+
+    def close(self) -> None:
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            for pool in map(manager.pools.get, manager.pools.keys()):
+                pool.close()
+        super().close()
+
+
 def new_session(ca: str | bool, connections: int) -> requests.Session:
     """A session for HTTPS only. It reads neither ~/.netrc, which would replace GITHUB_TOKEN, nor the environment."""
     session = requests.Session()
     session.trust_env = False
     session.verify = ca
     del session.adapters["http://"]
-    session.mount("https://", HTTPAdapter(pool_maxsize=connections))
+    session.mount("https://", Adapter(pool_maxsize=connections))
     return session
 
 
@@ -910,6 +930,8 @@ class Ecs:
         except Exception as error:
             # An answer that the SDK does not expect ends in an exception of any type within it.
             failure = self.explain(operation, error, time.monotonic() - started)
+            if not failure.code:  # no answer of ECS
+                self.close()  # The next call would open a new one although others are idle, and a proxy may refuse it.
             result = str(failure)
             if failure.code in done:
                 return {}
@@ -976,9 +998,8 @@ def list_commits(web: Web, release: str) -> list[str]:
 
     try:
         commits = list(fetch(f"release-{release}", 1))
-        if (
-            len(commits) >= COMMITS_PER_PAGE
-        ):  # The history of a commit cannot change between two pages, as a branch can.
+        if len(commits) >= COMMITS_PER_PAGE:
+            # The history of a commit cannot change between two pages, as a branch can.
             commits = list(read_pages(partial(fetch, commits[0]), COMMITS_PER_PAGE))
     except LostError as error:
         raise Refusal(f"GitHub did not list the commits: {error}") from None
@@ -1095,7 +1116,7 @@ def fetch_listing(web: Web, directory: str) -> Builds:
     """Fetch a builds.json: each build with the URLs of its meta.json, one per architecture that ECS offers.
 
     `{"builds": [{"id": ..., "arches": ["x86_64"]}], "tombstone-builds": [...]}`; the tombstones are builds that
-    coreos-assembler pruned. A build in both lists is none (coreos/coreos-assembler#3894).
+    coreos-assembler pruned. A build in both lists is no tombstone (coreos/coreos-assembler#3894).
     """
     url = f"{STORE}/{directory}/builds.json"
     listing = web.get_json(url)
@@ -1142,8 +1163,11 @@ def find_uploads(web: Web, builds: Builds, release: Release, record: Record) -> 
     to_read = [build for build, why in reasons.items() if why == BOOTIMAGE or (not why and build not in record)]
     urls = [(build, url) for build in to_read for url in builds[build]]
     metas = fetch_all(web, lambda item: fetch_uploads(web, *item), urls, "meta.json read")
-    absent = {item for item, e in metas.failed.items() if builds[item[0]][item[1]] and e.code in ABSENT}
-    unread = {item[0]: error for item, error in metas.failed.items() if item not in absent}
+    unread = {}
+    for (build, url), error in metas.failed.items():
+        is_tombstone = builds[build][url]
+        if not (is_tombstone and error.code in ABSENT):
+            unread[build] = error
     uploads: Uploads = {build: [] for build in to_read if not builds[build]}  # of no architecture that ECS offers
     for (build, _), images in metas.answers.items():
         if build not in unread or build in release.bootimages:
@@ -1156,8 +1180,6 @@ def fetch_uploads(web: Web, build: str, url: str) -> list[Image]:
 
     It is an object with the build's ID in `buildid`, and `"aliyun": [{"name": region, "id": ID}]` if there are images.
     """
-    if not URL_SEGMENT.fullmatch(build):
-        raise OutsideError(f"{excerpt(build)} is not a build ID")
     meta = web.get_json(url)
     try:
         if meta["buildid"] != build:
@@ -1221,7 +1243,7 @@ class Region:
         self.dry_run: bool = args.dry_run
         self.delete_snapshots: bool = args.delete_snapshots
         self.tagged: set[str] = set()  # images and snapshots that this run tagged: listings can lag behind
-        self.mark_error: OutsideError | None = None
+        self.warned_of_marks = False
         self.denied_marks = 0  # in a row
         self.begun: set[Image] = set()  # images that this run has tried to delete
 
@@ -1234,8 +1256,6 @@ class Region:
         deleted = [image for image, outcome in outcomes.items() if outcome.result is Result.DELETED]
         failed = then.failed | self.confirm_deletions(deleted)
         outcomes |= {image: Outcome(Result.FAILED, "", self.seen.get(image.id)) for image in [*first.failed, *failed]}
-        seen = {image: self.seen[image.id] for image in first.failed if image.id in self.seen}
-        outcomes |= {image: Outcome(Result.KEPT, BOOTIMAGE, shown) for image, shown in seen.items()}
         problems = log_failures(self.name, "untagged bootimage", first.failed)
         problems += log_failures(self.name, "image", failed)
         swept = self.sweep(outcomes)
@@ -1256,10 +1276,14 @@ class Region:
         if self.dry_run:
             progress.count(done=len(outcomes))
             return Round(outcomes)
-        if self.tag(to_tag, "true", look):
-            settled |= {image: Outcome(Result.KEPT, BOOTIMAGE, look.seen[image.id]) for image in to_tag}
-        is_marked = self.tag(to_delete, "false", look) and self.mark_snapshots(to_delete, look)
-        progress.count(total=-sum(image.id not in self.release.images for image in settled))
+        kept = [i for i, o in settled.items() if i.id not in self.release.images and o.result is not Result.DELETED]
+        progress.count(total=-len(kept))
+        try:
+            if self.tag(to_tag, "true", look):
+                settled |= {image: Outcome(Result.KEPT, BOOTIMAGE, look.seen[image.id]) for image in to_tag}
+            is_marked = self.tag(to_delete, "false", look) and self.mark_snapshots(to_delete, look)
+        except Exception as error:
+            return Round(settled, hopeless=as_expected(error))
         deleted = try_each(partial(self.delete_image, look), REGION_THREADS, to_delete if is_marked else [])
         return replace(deleted, answers=settled | deleted.answers)
 
@@ -1303,27 +1327,33 @@ class Region:
         for batch in batches([id for id in behind if id not in self.tagged], TAG_LIMIT):
             if not look.is_fresh():
                 return False
-            for ids in [] if self.mark(batch) else batches(batch, 1):
-                self.mark(ids)
+            if not self.mark(batch):
+                for ids in batches(batch, 1):
+                    self.mark(ids)
+                    self.tagged.update(ids)
             self.tagged.update(batch)
         return True
 
     def mark(self, ids: Sequence[str]) -> bool:
-        """Mark up to 50 snapshots; returns False if that is refused, which stops no deletion: it is one warning."""
-        try:
-            if self.denied_marks < MOST_DENIED:
-                self.ecs.tag("snapshot", ids, MARK, self.release.name)
-                self.denied_marks = 0
+        """Mark up to 50 snapshots; False if that was refused, which is one warning and stops no deletion.
+
+        After six denials in a row nothing is marked any more.
+        """
+        if self.denied_marks >= MOST_DENIED:
             return True
+        try:
+            self.ecs.tag("snapshot", ids, MARK, self.release.name)
         except PassingError:
             raise
         except OutsideError as error:
-            if not self.mark_error:
+            if not self.warned_of_marks:
                 words = "a snapshot could not be marked, so that only the log names it"
                 log.warning("%s: %s: %s", self.name, words, error)
-            self.mark_error = error
+            self.warned_of_marks = True
             self.denied_marks += isinstance(error, DeniedError)
             return False
+        self.denied_marks = 0
+        return True
 
     def delete_image(self, look: Look[Seen], image: Image) -> Outcome | None:
         """Make an image private if it is public, and delete it; None if the look has become too old for that."""
@@ -1369,16 +1399,15 @@ class Region:
     def sweep(self, images: dict[Image, Outcome]) -> Pruned:
         """With --delete-snapshots, delete what the images of this run left and what any run has marked; count the rest.
 
-        Without that option, throttling is not waited for, and a list that cannot be had is a warning.
+        Without that option a list that cannot be had is a warning.
         """
         deleted = {i: o.seen for i, o in images.items() if o.seen and o.result in (Result.TO_DELETE, Result.DELETED)}
         behind = {id: image for image, seen in deleted.items() for id in seen.snapshots}
-        patience = self.ecs.patience if self.delete_snapshots else Patience(self.name, most_throttled=0)
         swept: Round[str, SnapshotOutcome] = Round()
         problems: list[str] = []
         try:
             while True:
-                listed = list_all(self.ecs.snapshots, patience, set(self.witness_snapshots()).issubset)
+                listed = list_all(self.list_snapshots, self.ecs.patience, set(self.witness_snapshots()).issubset)
                 self.check_snapshots(listed)
                 marked = [id for id, snapshot in listed.items() if snapshot.mark == self.release.name]
                 known = swept.answers.keys() | swept.failed.keys()
@@ -1396,10 +1425,17 @@ class Region:
             problems = [problem] * self.delete_snapshots
         outcomes = swept.answers | dict.fromkeys(swept.failed, SnapshotOutcome(Result.FAILED))
         unswept = {id: snapshot for id, snapshot in listed.items() if id not in swept.answers}
-        staying = self.seen.keys() - {i.id for i, o in images.items() if o.result in (*GONE, Result.TO_DELETE)}
+        staying = self.seen.keys() - {i.id for i, o in images.items() if o.result in (*NOT_THERE, Result.TO_DELETE)}
         in_use = {id for image in staying for id in self.seen[image].snapshots}
         left = self.count_left(unswept, in_use, behind)
         return Pruned(images, outcomes, left, problems + log_failures(self.name, "snapshot", swept.failed))
+
+    def list_snapshots(self, page: int) -> Look[SeenSnapshot]:
+        """A page of the account's snapshots. Throttling is not waited for if they are only counted."""
+        try:
+            return self.ecs.snapshots(page)
+        except ThrottledError as error:
+            raise error if self.delete_snapshots else OutsideError(str(error), error.code) from None
 
     def count_left(self, listed: dict[str, SeenSnapshot], in_use: set[str], behind: Collection[str]) -> Counter[str]:
         """How many snapshots are left that a later run deletes, or cannot delete yet, or does not know."""
@@ -1503,12 +1539,6 @@ def open_region(first: FirstLook, release: Release, some_expected: bool, args: a
     """
     region, own = first.ecs.region, dict[str, Seen]()
 
-    def rank(id: str) -> int:
-        """The lower, the better: no run deletes the first kinds, this run not the fourth one."""
-        pinned, of_no_build = own[id].pinned, not BUILD_ID.search(own[id].name)
-        kinds = (id in release.images, pinned, of_no_build, Image(region, id) not in release.known, True)
-        return kinds.index(True)
-
     try:
         fetch = partial(first.ecs.images, ImageOwnerAlias="self")
         own = list_all(fetch, first.ecs.patience, lambda own: bool(own) or not some_expected)
@@ -1519,7 +1549,12 @@ def open_region(first: FirstLook, release: Release, some_expected: bool, args: a
         log.warning("%s: what no list names is unknown: %s", region, error)
     if first.error and not own:  # Nothing is shown where bootimages should be.
         raise first.error
-    ranked = sorted((id for id in own_ids(own) if rank(id) < 4), key=rank)
+    ids = own_ids(own)
+    # No run deletes the first three kinds, and this one not the fourth.
+    ranked = [id for id in ids if id in release.images]
+    ranked += [id for id in ids if own[id].pinned]
+    ranked += [id for id in ids if not BUILD_ID.search(own[id].name)]
+    ranked += [id for id in ids if Image(region, id) not in release.known]
     return Region(first._replace(witness=first.witness or tuple(ranked[:1])), release, own, args)
 
 
@@ -1541,6 +1576,7 @@ def prune_region(first: FirstLook, images: Sequence[Image], release: Release, ar
         region = open_region(first, release, bool(images), args)
         # One that the record calls deleted, and that is there, is looked at again.
         there = [image for image in release.known if image.region == name and image.id in region.seen]
+        progress.count(total=len({i for i in there if i.id not in release.images}.difference(images)))
         unlisted = warn_of_unlisted(name, region.seen, release)
         pruned = region.prune(list(dict.fromkeys([*images, *there])))
         pruned.left[LEFT_UNLISTED] = unlisted
@@ -1602,7 +1638,8 @@ def log_failures(where: str, kind: str, failures: Mapping[Item, OutsideError]) -
         named = f" ({names})" if len(items) <= MOST_NAMES else ""
         lines.append(f"{where}: {plural(len(items), kind)}{named}: {failures[items[0]]}")
         log.warning("%s", lines[-1])
-    progress.failed.update({where: len(failures)} if failures else {})
+    if failures:
+        progress.failed[where] += len(failures)
     return lines
 
 
@@ -1612,14 +1649,14 @@ def log_failures(where: str, kind: str, failures: Mapping[Item, OutsideError]) -
 def load_record(path: str) -> Record:
     """Load the record of earlier runs; it is empty if there is no file, or nothing in it."""
     try:
-        record = json.loads(read_file(path) or b"{}")
+        record: Record = json.loads(read_file(path) or b"{}")
         check_record(record)
     except OSError as error:
         raise Refusal(f"the record {path} cannot be read: {error.strerror}; give another --filename") from None
     except (ValueError, RecursionError) as error:
         said = f"{path} is not a record of this program: {one_line(error)}"
         raise Refusal(f"{said}; repair it, or give another --filename") from None
-    return cast(Record, record)
+    return record
 
 
 def read_file(path: str) -> bytes:
@@ -1647,7 +1684,7 @@ def check_record(record: object) -> None:
 
 def update_record(record: Record, uploads: Uploads, release: Release, results: dict[Image, Outcome]) -> Record:
     """The record with this run's results; an entry of an image that this run has not seen stays as it is."""
-    gone = {image: result in GONE for image, (result, _, seen) in results.items() if seen or result is Result.GONE}
+    gone = {image: result in NOT_THERE for image, (result, _, seen) in results.items() if seen or result is Result.GONE}
     updated: Record = {}
     for build, entries in record.items():
         images = [Image(entry["region"], entry["image"]) for entry in entries]
@@ -1766,7 +1803,9 @@ def run(args: argparse.Namespace) -> int:
     words = "rhcos.json names it, but the store has no builds.json there: run again later"
     problems = log_failures("RHCOS store", "folder", dict.fromkeys(missing, OutsideError(words)))
     uploads, unread = find_uploads(web, builds, release, record)
-    problems += log_failures("RHCOS store", "build", unread)
+    # Nothing of a bootimage would be pruned.
+    log_failures("RHCOS store", "bootimage's build", {b: e for b, e in unread.items() if b in release.bootimages})
+    problems += log_failures("RHCOS store", "build", {b: e for b, e in unread.items() if b not in release.bootimages})
 
     release, to_look_at = find_images(release._replace(builds=builds), uploads, record)
     by_region = group_by_region(to_look_at)
@@ -1782,8 +1821,8 @@ def run(args: argparse.Namespace) -> int:
         results.update((image, Outcome(Result.GONE, f"region closed on {date}")) for image in closed)
 
     if not args.dry_run:
-        complete = {} if missing else uploads  # A build can lie in two directories.
-        update = partial(update_record, uploads=complete, release=release, results=results)
+        to_record = {} if missing else uploads  # A build can lie in two directories.
+        update = partial(update_record, uploads=to_record, release=release, results=results)
         problems += save_record(args.filename, update)
     for line in summarize(results, pruned, release, record, args):
         log.info("%s", line)
@@ -1814,8 +1853,9 @@ def find_images(release: Release, uploads: Uploads, record: Record) -> tuple[Rel
     return release, list(dict.fromkeys([*bootimages.values(), *pending]))
 
 
-def group_by_region(images: Iterable[Image]) -> dict[str, list[Image]]:
-    grouped: dict[str, list[Image]] = defaultdict(list)
+def group_by_region(images: Iterable[Image]) -> defaultdict[str, list[Image]]:
+    """The images of each region; none for any other region."""
+    grouped: defaultdict[str, list[Image]] = defaultdict(list)
     for image in images:
         grouped[image.region].append(image)
     return grouped
@@ -1862,10 +1902,8 @@ def summarize(
 def state_of_bootimage(image: Image, outcome: Outcome | None) -> str:
     if image.region in CLOSED_REGIONS:
         return "in closed regions"
-    if outcome is None or outcome.result is Result.FAILED:
-        return "not looked at"
-    if outcome.seen is None:
-        return "missing"
+    if outcome is None or outcome.seen is None:
+        return "not looked at" if outcome is None or outcome.result is Result.FAILED else "missing"
     return "kept" if outcome.seen.own else "of another account"
 
 
@@ -1881,10 +1919,11 @@ def format_table(results: dict[Image, Outcome], columns: Sequence[Result]) -> It
     counts: dict[str, Counter[Result]] = defaultdict(Counter)
     for image, outcome in results.items():
         counts[image.region][outcome.result] += 1
+    if not counts:
+        return
     total: Counter[Result] = sum(counts.values(), Counter())
-    if counts:
-        yield f"{'region':15}" + "".join(f"{column.value:>{len(column.value) + 2}}" for column in columns)
-    for row, of_row in [*sorted(counts.items()), *([("total", total)] if counts else [])]:
+    yield f"{'region':15}" + "".join(f"{column.value:>{len(column.value) + 2}}" for column in columns)
+    for row, of_row in [*sorted(counts.items()), ("total", total)]:
         yield f"{row:15}" + "".join(f"{of_row[column]:{len(column.value) + 2},}" for column in columns)
 
 
@@ -2069,18 +2108,17 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def attempt(args: argparse.Namespace) -> int:
+def run_and_log(args: argparse.Namespace) -> int:
     """Run, and turn every exception into a line of the log."""
-    status = 1
     try:
         what = "dry run" if args.dry_run else "run"
         log.info("%s of release %s; record: %s, log: %s", what, args.release, args.filename, args.log_to_file)
-        status = run(args)
+        return run(args)
     except Refusal as error:
         log.error("%s (nothing was changed)", error)
     except Exception as error:
         log.error("%s", as_expected(error))
-    return status
+    return 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -2094,7 +2132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     display = threading.Thread(target=show_progress, args=[ended], daemon=True)
     with contextlib.suppress(RuntimeError):  # no more threads: go on without it
         display.start()
-    status = next(call_each(attempt, 1, [args]))
+    status = next(call_each(run_and_log, 1, [args]))
     ended.set()
     if display.ident:
         display.join()

@@ -27,7 +27,16 @@ PIN = {"bootimage": "true"}
 IMAGE, NAMED = Image(REGION, "m-1", BUILD), Image(REGION, "m-named", BOOTIMAGE)
 LISTED = (BOOTIMAGE, BUILD, OTHER_BUILD, IMPOSSIBLE_DATE, OTHER_RELEASE, YOUNG)
 RELEASE = Release("4.10", frozenset({BOOTIMAGE}), {NAMED.id: NAMED}, {NAMED: NAMED}, {build: {} for build in LISTED})
-SEEN = Seen(own=True, public=False, in_use=False, pinned=False, tag="false", name=f"rhcos-{BUILD}", snapshots=("s-1",))
+SEEN = Seen(
+    own=True,
+    public=False,
+    in_use=False,
+    pinned=False,
+    tag="false",
+    name=f"rhcos-{BUILD}",
+    snapshots=("s-1",),
+    complete=True,
+)
 
 
 def named(build: str) -> Seen:

@@ -125,6 +125,20 @@ def test_what_was_done_before_there_was_no_hope_is_in_the_result() -> None:
     assert result.hopeless is LOST
 
 
+def test_what_a_batch_has_settled_stays_although_a_call_for_the_rest_failed() -> None:
+    """The rest is tried in smaller batches, until the one to blame is alone."""
+    sizes = []
+
+    def work(batch: list[int]) -> Round[int, str]:
+        even = [item for item in batch if item % 2 == 0]
+        odd = [item for item in batch if item % 2]
+        sizes.append(len(odd))
+        return Round(answer(even), hopeless=REFUSED) if 7 in odd else Round(answer(batch))
+
+    assert work_off(work, 10) == Round(answer(item for item in range(10) if item != 7), {7: REFUSED})
+    assert sizes[:2] == [5, 1]
+
+
 Step = tuple[bool, Sequence[OutsideError], float]  # whether there was an answer, errors, seconds
 hanging = LostError("hangs", seconds=40.0)
 lost, throttled, denied = (False, [LOST], 20.0), (False, [THROTTLED], 43.0), (False, [DENIED], 9.0)
@@ -165,6 +179,14 @@ def test_calls_that_hang_now_and_then_cost_nothing(clock: Clock) -> None:
         for step in (busy, (False, [hanging], 40.0), answered):
             clock.seconds += step[2]
             assert patience.wait(*step)
+
+
+def test_lost_calls_are_given_up_if_pauses_for_them_take_five_minutes_and_half_of_the_time(clock: Clock) -> None:
+    """As in an outage that hits nine calls of ten: some round has an answer now and then."""
+    patience, began = Patience(), clock.seconds
+    while patience.wait(False, [LOST], 0.0):
+        assert patience.wait(True, [LOST], 0.0)
+    assert main.MOST_IDLE <= clock.seconds - began < main.MOST_IDLE + main.LONGEST_PAUSE
 
 
 def test_without_hope_each_later_step_has_one_round_until_there_is_an_answer() -> None:

@@ -23,7 +23,7 @@ from main import Image, Outcome, Release, Result, Seen
 REGION = REGIONS[0]
 NEW_BUILD, OTHER_BUILD = "410.84.202206010000-0", "411.86.202207160000-0"
 RELEASE = Release("4.10", frozenset(), {}, {})
-SEEN = Seen(own=True, public=False, in_use=False, pinned=False, tag="", name="", snapshots=())
+SEEN = Seen(own=True, public=False, in_use=False, pinned=False, tag="", name="", snapshots=(), complete=True)
 
 
 def entry(build: str, deleted: bool, region: str = REGION) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,8 @@ from world import EcsSnapshot, World
 import main
 
 REGION, OTHER_REGION = REGIONS
-SEEN, RELEASE = main.Seen(True, False, False, False, "", "", ()), main.Release("4.10", frozenset(), {}, {})
+SEEN = main.Seen(True, False, False, False, "", "", (), True)
+RELEASE = main.Release("4.10", frozenset(), {}, {})
 SWEEP, MARK = ("--delete-snapshots", "4.10"), "rhcos-aliyun-pruner"
 
 
@@ -130,6 +132,39 @@ def test_snapshots_that_are_not_listed_are_a_warning_in_a_run_that_only_counts_t
     assert (run.status, world.listed("to be pruned")) == (0, [])
     assert run.line("WARNING", REGION, "what snapshots are left is unknown: ecs:DescribeSnapshots: Forbidden.RAM")
     assert run.line("WARNING", OTHER_REGION, "what snapshots are left is unknown: DescribeSnapshots: Throttling")
+
+
+def test_snapshot_that_was_marked_before_a_throttled_call_is_not_marked_again(region: Any) -> None:
+    """After a refused call they are marked one by one, which can take more calls than a minute allows."""
+    calls: list[str] = []
+
+    def tag(kind: str, ids: list[str], key: str, value: str) -> None:
+        if len(ids) > 1:
+            raise main.OutsideError("no", "QuotaExceed.Tags")
+        calls.extend(ids)
+        if len(calls) in (20, 40):
+            raise main.ThrottledError("wait")
+
+    ids = tuple(f"s-{number}" for number in range(50))
+    look = main.Look({"m-1": SEEN._replace(snapshots=ids)}, main.read_clocks())
+    marking = region(SimpleNamespace(tag=tag), RELEASE)
+    for _ in range(2):
+        with pytest.raises(main.ThrottledError):
+            marking.mark_snapshots([main.Image(REGION, "m-1")], look)
+    assert marking.mark_snapshots([main.Image(REGION, "m-1")], look)
+    assert len(calls) == 52 and set(calls) == set(ids)
+
+
+def test_snapshots_are_counted_once_if_the_region_has_no_patience_left(region: Any) -> None:
+    calls: list[int] = []
+
+    def fail(page: int) -> None:
+        calls.append(page)
+        raise main.LostError("no answer")
+
+    spent = main.Patience(lost_rounds=main.LOST_ROUNDS, lost_since=time.monotonic() - main.MOST_LOST)
+    pruned = region(SimpleNamespace(snapshots=fail, patience=spent), RELEASE).sweep({})
+    assert (calls, pruned.problems) == ([1], [])
 
 
 def test_snapshots_that_slip_between_two_pages_are_swept_all_the_same(world: World, prune: Prune) -> None:
