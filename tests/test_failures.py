@@ -21,6 +21,7 @@ from faults import (
     Answer,
     Call,
     Fault,
+    Faults,
     ecs_error,
 )
 from harness import (
@@ -35,6 +36,7 @@ from harness import (
     recorded,
     regions_to_prune,
 )
+from proxy import Sandbox
 from world import BUILDS_URL, World, ecs_host, image_id, meta_path
 
 import main
@@ -225,6 +227,25 @@ def test_sessions_are_closed_where_a_proxy_allows_few_connections(world: World, 
     run = prune()
     assert_all_pruned(run)
     assert minutes_of(run, "ecs") < 2
+
+
+def test_call_without_answer_closes_the_idle_connections_of_its_region(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even while its error is at hand, which refers to them. The next call would use none of them."""
+    faults = Faults([Fault("DescribeImages", LOST, calls={3})], latency={"ecs": 0.3})
+    with Sandbox(world, faults) as sandbox:
+        for name, value in sandbox.environment().items():
+            monkeypatch.setenv(name, value)
+        ecs = main.Ecs(REGION, main.read_environment())
+        list(main.call_each(ecs.look, 2, [["m-1"], ["m-2"]]))
+        assert len(sandbox.server.connections) == 2
+        with pytest.raises(main.LostError) as error:
+            ecs.look(["m-1"])
+        deadline = time.monotonic() + 5
+        while sandbox.server.connections and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert (sandbox.server.connections, error.value.code) == ([], "")
 
 
 def test_damaged_document_is_a_lost_answer(world: World, prune: Prune) -> None:
