@@ -1469,7 +1469,8 @@ class Region:
     def decide_snapshot(self, seen: SeenSnapshot | None, is_behind: bool) -> SnapshotOutcome:
         """Decide what happens to a snapshot after a look at it."""
         if seen is None:
-            return SnapshotOutcome(Result.GONE)
+            shown = bool(self.witness_snapshots())
+            return SnapshotOutcome(Result.GONE) if shown else SnapshotOutcome(Result.KEPT, NOT_LISTED)
         unmarked = "" if is_behind or seen.mark == self.release.name else "no longer marked"
         reason = seen.reason_to_keep or unmarked
         return SnapshotOutcome(Result.KEPT if reason else Result.TO_DELETE, reason)

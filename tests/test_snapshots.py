@@ -45,6 +45,15 @@ def test_snapshot_is_deleted_only_if_it_is_seen_to_be_marked_or_behind_an_image_
     assert deleted == ["s-4.10", "s-behind"]
 
 
+def test_snapshot_that_is_not_listed_is_gone_only_if_the_witness_shows_that_listings_are_complete(region: Any) -> None:
+    for witness, outcome in {
+        (): main.SnapshotOutcome(main.Result.KEPT, main.NOT_LISTED),
+        ("m-1",): main.SnapshotOutcome(main.Result.GONE),
+    }.items():
+        own = {"m-1": SEEN._replace(snapshots=("s-1",))}
+        assert region(SimpleNamespace(), RELEASE, own, witness).decide_snapshot(None, True) == outcome
+
+
 def test_sweep_deletes_what_is_marked_for_this_release_and_not_needed(world: World, prune: Prune) -> None:
     for id, tags in {"s-other": {MARK: "4.11"}, "s-x": {}, **{f"s-{n}": {MARK: "4.10"} for n in range(120)}}.items():
         world.snapshots[id] = EcsSnapshot(id, REGION, "", tags=dict(tags))
