@@ -136,7 +136,7 @@ ECS_TIMEOUT = 40  # seconds; the SDK's own table grants DescribeImages 38 and De
 LOST_ROUNDS = 3
 MOST_LOST = 60.0  # seconds
 MOST_THROTTLED = 900.0  # seconds; the service says when the next call is allowed
-MOST_IDLE = 300.0  # seconds
+MOST_HUNG = 300.0  # seconds
 MOST_DENIED = 6  # rounds
 LONGEST_PAUSE = 5.0  # seconds
 CONFIRM_PAUSE = 10.0  # seconds
@@ -415,14 +415,14 @@ class Patience:
     lost_rounds: int = 0  # in a row
     lost_since: float = 0.0
     throttled_since: float | None = None
-    idle: float = 0.0  # seconds of waiting for answers that did not come, pauses after lost calls included
+    hung: float = 0.0  # seconds of waiting for answers that did not come
 
     def wait(self, answered: bool, errors: Collection[OutsideError], seconds: float) -> bool:
         """Wait for as long as the errors of a round of so many seconds ask for; False if there is no hope any more."""
         now = time.monotonic()
         hung = min(sum(error.seconds for error in errors if isinstance(error, LostError)), seconds)
         throttled = max((error.seconds for error in errors if isinstance(error, ThrottledError)), default=0.0)
-        self.idle += hung
+        self.hung += hung
         if answered or throttled:
             self.lost_rounds = 0
             self.throttled_since = None if answered else self.throttled_since or now - seconds
@@ -431,16 +431,13 @@ class Patience:
             self.lost_rounds += 1
         is_lost = self.lost_rounds >= LOST_ROUNDS and now - self.lost_since >= MOST_LOST
         is_throttled = self.throttled_since is not None and now - self.throttled_since >= MOST_THROTTLED
-        is_idle = (hung >= 1 or not answered) and self.idle >= max(MOST_IDLE, (now - self.started) / 2)
-        if is_lost or is_throttled or is_idle:
+        if is_lost or is_throttled or (hung >= 1 and self.hung >= max(MOST_HUNG, (now - self.started) / 2)):
             return False
         if throttled:
             progress.throttled[self.region] = time.time() + throttled
             time.sleep(throttled)
         elif not answered:
-            pause = min(LONGEST_PAUSE, 0.25 * 2**self.lost_rounds) * random.uniform(0.5, 1)
-            self.idle += pause
-            time.sleep(pause)
+            time.sleep(min(LONGEST_PAUSE, 0.25 * 2**self.lost_rounds) * random.uniform(0.5, 1))
         return True
 
 
@@ -747,7 +744,8 @@ class Adapter(HTTPAdapter):
     def close(self) -> None:
         for manager in (self.poolmanager, *self.proxy_manager.values()):
             for pool in map(manager.pools.get, manager.pools.keys()):
-                pool.close()
+                if pool:  # No other thread has closed it meanwhile.
+                    pool.close()
         super().close()
 
 
@@ -1276,14 +1274,17 @@ class Region:
         if self.dry_run:
             progress.count(done=len(outcomes))
             return Round(outcomes)
-        kept = [i for i, o in settled.items() if i.id not in self.release.images and o.result is not Result.DELETED]
-        progress.count(total=-len(kept))
+        problem = None
         try:
             if self.tag(to_tag, "true", look):
                 settled |= {image: Outcome(Result.KEPT, BOOTIMAGE, look.seen[image.id]) for image in to_tag}
             is_marked = self.tag(to_delete, "false", look) and self.mark_snapshots(to_delete, look)
         except Exception as error:
-            return Round(settled, hopeless=as_expected(error))
+            problem = as_expected(error)
+        kept = [i for i, o in settled.items() if i.id not in self.release.images and o.result is not Result.DELETED]
+        progress.count(total=-len(kept))
+        if problem:
+            return Round(settled, hopeless=problem)
         deleted = try_each(partial(self.delete_image, look), REGION_THREADS, to_delete if is_marked else [])
         return replace(deleted, answers=settled | deleted.answers)
 

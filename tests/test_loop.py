@@ -181,14 +181,6 @@ def test_calls_that_hang_now_and_then_cost_nothing(clock: Clock) -> None:
             assert patience.wait(*step)
 
 
-def test_lost_calls_are_given_up_if_pauses_for_them_take_five_minutes_and_half_of_the_time(clock: Clock) -> None:
-    """As in an outage that hits nine calls of ten: some round has an answer now and then."""
-    patience, began = Patience(), clock.seconds
-    while patience.wait(False, [LOST], 0.0):
-        assert patience.wait(True, [LOST], 0.0)
-    assert main.MOST_IDLE <= clock.seconds - began < main.MOST_IDLE + main.LONGEST_PAUSE
-
-
 def test_without_hope_each_later_step_has_one_round_until_there_is_an_answer() -> None:
     patience, made = Patience(), []
 
