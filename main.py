@@ -1528,8 +1528,11 @@ def check_account(environment: Environment, bootimages: dict[str, list[Image]]) 
     if not any(look.witness for look in looks):
         # What answered says more than what did not.
         first = min(looks, key=lambda look: isinstance(look.error, PassingError))
-        hints = {LostError: "answered: check network and proxy", OutsideError: "is used: check ALIYUN_ACCESS_KEY_ID"}
-        reason = hints.get(type(first.error or LostError("")), "can be used")
+        hints: dict[type, str] = {
+            LostError: "answered: check network and proxy",
+            OutsideError: "is used: check ALIYUN_ACCESS_KEY_ID",
+        }
+        reason = hints.get(type(first.error), "can be used")
         raise Refusal(f"no region {reason} ({first.ecs.region}: {first.error})")
     return {look.ecs.region: look for look in looks}
 

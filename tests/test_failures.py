@@ -125,14 +125,16 @@ def test_exception_that_nothing_expects_fails_its_region_only(caplog: pytest.Log
 def test_what_a_look_has_settled_stays_although_the_others_cannot_be_tagged(region: Any) -> None:
     """The deletion of one was carried out, but its answer lost: it is logged and counted once."""
     pinned, gone, left = (Image(REGION, id) for id in ("m-pinned", "m-gone", "m-left"))
-    seen = {image.id: kept_seen(image is pinned) for image in (pinned, left)}
+    seen = {image.id: seen_as(pinned=image is pinned) for image in (pinned, left)}
 
     def tag(*_: object) -> None:
         raise main.ThrottledError("wait")
 
-    ecs = SimpleNamespace(look=lambda _: main.Look({**seen, "m-witness": kept_seen(True)}, main.read_clocks()), tag=tag)
+    ecs = SimpleNamespace(
+        look=lambda _: main.Look({**seen, "m-witness": seen_as(pinned=True)}, main.read_clocks()), tag=tag
+    )
     release = main.Release("4.10", frozenset(), {}, {}, {PRIVATE_BUILD: {}})
-    pruning = region(ecs, release, {"m-gone": kept_seen(False)}, ("m-witness",))
+    pruning = region(ecs, release, {"m-gone": seen_as(pinned=False)}, ("m-witness",))
     pruning.begun.add(gone)
     main.progress.begin("deleted", 3)
     round = pruning.prune_batch([pinned, gone, left])
@@ -144,7 +146,7 @@ def test_what_a_look_has_settled_stays_although_the_others_cannot_be_tagged(regi
     assert str(main.progress).startswith("deleted 1 of 2, ")
 
 
-def kept_seen(pinned: bool) -> main.Seen:
+def seen_as(pinned: bool) -> main.Seen:
     return main.Seen(True, False, False, pinned, "true" if pinned else "", f"rhcos-{PRIVATE_BUILD}", ("s-1",), True)
 
 

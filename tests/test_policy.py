@@ -92,7 +92,6 @@ def test_run_suspended_between_look_and_deletion_harms_nothing_that_is_pinned_me
     world: World, prune: Prune
 ) -> None:
     world.add_builds_around(30, REGIONS, datetime(2022, 2, 1), empty=1000)
-
     suspended = False
 
     def is_look(call: Call) -> bool:

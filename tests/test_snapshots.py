@@ -45,7 +45,7 @@ def test_snapshot_is_deleted_only_if_it_is_seen_to_be_marked_or_behind_an_image_
     assert deleted == ["s-4.10", "s-behind"]
 
 
-def test_snapshot_that_is_not_listed_is_gone_only_if_the_witness_shows_that_listings_are_complete(region: Any) -> None:
+def test_snapshot_that_is_not_listed_is_gone_only_if_the_list_shows_that_of_the_witness(region: Any) -> None:
     for witness, outcome in {
         (): main.SnapshotOutcome(main.Result.KEPT, main.NOT_LISTED),
         ("m-1",): main.SnapshotOutcome(main.Result.GONE),
