@@ -1,17 +1,13 @@
-"""Fixtures: the small world, which a test may change; main.py as a process in it; a part of main.py in this process."""
+"""Fixtures: the small world, which a test may change; main.py as a process in it."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from harness import REGIONS, Prune, small_world
+from harness import Prune, small_world
 from world import World
-
-import main
 
 # What started the tests may ignore these, as nohup and a shell's `&` do, and main.py would go on to ignore them.
 for each in (signal.SIGINT, signal.SIGHUP):
@@ -37,14 +33,3 @@ def world() -> World:
 @pytest.fixture
 def prune(world: World, tmp_path: Path) -> Prune:
     return Prune(world, tmp_path)
-
-
-@pytest.fixture
-def region() -> Callable[..., main.Region]:
-    """Makes a main.Region in this process: of these calls, the release, the images seen, the witness and options."""
-
-    def make(ecs: Any, release: main.Release, own: Any = (), witness: Any = (), options: Any = ()) -> main.Region:
-        ecs.region = REGIONS[0]
-        return main.Region(main.FirstLook(ecs, witness), release, dict(own), main.parse_args([*options, "4.10"]))
-
-    return make

@@ -19,6 +19,7 @@ from faults import Call, Faults
 from proxy import Sandbox
 from world import GITHUB_TOKEN, SECRETS, EcsImage, World, ecs_host
 
+import main
 from main import CLOSED_REGIONS
 
 MAIN = Path(__file__).parent.parent / "main.py"
@@ -41,6 +42,33 @@ def small_world() -> World:
     world.add_build(PRIVATE_BUILD, REGIONS)
     world.add_build(BUILD_WITHOUT_IMAGES)
     return world
+
+
+def make_seen(build: str = PRIVATE_BUILD, **changes: Any) -> main.Seen:
+    """An image of this build that may be deleted, as DescribeImages shows it, but for the changes."""
+    fields: dict[str, Any] = {"own": True, "public": False, "in_use": False, "pinned": False, "tag": "false"}
+    fields |= {"name": f"rhcos-{build}", "snapshots": ("s-1",), "complete": True}
+    return main.Seen(**(fields | changes))
+
+
+def make_release(**changes: Any) -> main.Release:
+    """4.10 with one bootimage, m-named, and three builds, but for the changes."""
+    named = {"m-named": main.Image(REGIONS[0], "m-named", BOOTIMAGE)}
+    history = main.History("4.10", frozenset({BOOTIMAGE}), named, [])
+    builds: main.Builds = {build: {} for build in (BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD)}
+    fields = {"history": history, "builds": builds, "missing": [], "uploads": {}, "bootimages": named}
+    return main.Release(**(fields | {"listed": {named["m-named"]: True}, "read": frozenset()} | changes))
+
+
+def make_region(
+    ecs: Any, release: main.Release | None = None, witness: Sequence[str] = ("m-witness",), options: Sequence[str] = ()
+) -> main.Region:
+    """A region of main.py in this process, which has just looked, with these calls in place of ECS."""
+    environment = main.Environment("key ID", "secret", "", True, True)
+    region = main.Region(REGIONS[0], environment, main.parse_args([*options, "4.10"]))
+    ecs.client = region.ecs.client
+    region.ecs, region.release, region.witness = ecs, release or make_release(), list(witness)
+    return region
 
 
 @dataclass

@@ -19,6 +19,9 @@ from harness import (
     PUBLIC_BUILD,
     REGIONS,
     Prune,
+    make_region,
+    make_release,
+    make_seen,
     recorded,
     regions_to_prune,
     start,
@@ -26,7 +29,7 @@ from harness import (
 from world import EcsImage, World, days_ago, image_id, meta_path, rhcos_json
 
 import main
-from main import Image, Outcome, Result, Seen
+from main import Image, ImageJob, Seen, State
 
 REGION, OTHER_REGION = REGIONS
 
@@ -66,68 +69,63 @@ def test_listing_that_shifts_between_two_pages_is_read_to_its_end() -> None:
     ids = [f"s-{number}" for number in range(250)]
     pages = {1: ids[:100], 2: ids[99:199], 3: ids[199:]}
 
-    def fetch(page: int) -> main.Look[Seen]:
-        return main.Look(dict.fromkeys(pages[page], SEEN), main.read_clocks())
+    def fetch(page: int) -> dict[str, None]:
+        return dict.fromkeys(pages[page])
 
-    assert list(main.list_all(fetch, main.Patience(), bool)) == ids
+    assert list(main.list_all(fetch, main.Patience())) == ids
     pages[3] = pages[2]
-    assert len(main.list_all(fetch, main.Patience(), bool)) == 199
+    assert len(main.list_all(fetch, main.Patience())) == 199
 
 
-BOOTIMAGES = {"m-boot": Image(REGION, "m-boot", BOOTIMAGE)}
-SEEN = Seen(True, False, False, False, "", f"rhcos-{PRIVATE_BUILD}", ("s-1",), True)
+SEEN = make_seen()
 ABSENT = {
-    "with a witness": ("m-1", "m-boot", False, Outcome(Result.GONE, "no longer listed")),
-    "a bootimage": ("m-boot", "m-other", False, Outcome(Result.GONE, main.BOOTIMAGE)),
-    "its deletion was not answered": ("m-1", "m-boot", True, Outcome(Result.DELETED, "", SEEN)),
-    "without a witness": ("m-1", "", True, Outcome(Result.KEPT, main.NOT_LISTED)),
+    "with a witness": ("m-1", True, False, State.GONE, "no longer listed"),
+    "a bootimage": ("m-named", True, False, State.GONE, main.MISSING),
+    "its deletion was not answered": ("m-1", True, True, State.DELETED, ""),
+    "without a witness": ("m-1", False, True, State.KEPT, main.NOT_LISTED),
 }
 
 
-@pytest.mark.parametrize(("id", "witness", "begun", "outcome"), ABSENT.values(), ids=ABSENT)
+@pytest.mark.parametrize(("id", "has_witness", "asked", "state", "reason"), ABSENT.values(), ids=ABSENT)
 def test_absent_image_is_gone_only_with_a_witness(
-    region: Any, id: str, witness: str, begun: bool, outcome: Outcome
+    id: str, has_witness: bool, asked: bool, state: State, reason: str
 ) -> None:
-    image = Image(REGION, id, PRIVATE_BUILD)
-    release = main.Release("4.10", frozenset({BOOTIMAGE}), BOOTIMAGES, {})
-    here = region(SimpleNamespace(delete=lambda _: None), release, {id: SEEN}, (witness,) if witness else ())
-    if begun:
-        here.delete_image(main.Look({id: SEEN}, main.read_clocks()), image)
-    assert here.decide(image, None) == outcome
+    job = ImageJob(Image(REGION, id, PRIVATE_BUILD), SEEN)
+    job.asked = asked
+    assert make_region(SimpleNamespace(), witness=["m-witness"] if has_witness else []).decide(job) == (state, reason)
 
 
-PINNED, OWN = SEEN._replace(pinned=True), SEEN._replace(name="my-server")
-OTHER_RELEASE = SEEN._replace(name="rhcos-411.86.202207150124-0")
-WITNESSES: dict[str, tuple[dict[str, Seen], tuple[str, ...]]] = {  # m-1 is a candidate of this run
-    "a bootimage": ({"m-1": SEEN, "m-2": OWN, "m-3": PINNED, "m-boot": SEEN}, ("m-boot",)),
-    "pinned, which no run deletes": ({"m-2": OWN, "m-1": PINNED}, ("m-1",)),
-    "of no build, which no run deletes": ({"m-1": SEEN, "m-2": OTHER_RELEASE, "m-3": OWN}, ("m-3",)),
-    "of another release": ({"m-1": SEEN, "m-2": OTHER_RELEASE}, ("m-2",)),
-    "of another account": ({"m-2": OWN._replace(own=False)}, ()),
-    "none, because this run deletes it": ({"m-1": SEEN}, ()),
+PINNED, OWN = make_seen(pinned=True), make_seen(name="my-server")
+OTHER_RELEASE = make_seen("411.86.202207150124-0")
+WITNESSES: dict[str, tuple[dict[str, Seen], list[str]]] = {  # m-1 is a candidate of this run
+    "a bootimage": ({"m-1": SEEN, "m-2": OWN, "m-3": PINNED, "m-named": SEEN}, ["m-named"]),
+    "pinned, which no run deletes": ({"m-2": OWN, "m-1": PINNED}, ["m-1"]),
+    "of no build, which no run deletes": ({"m-1": SEEN, "m-2": OTHER_RELEASE, "m-3": OWN}, ["m-3"]),
+    "of another release": ({"m-1": SEEN, "m-2": OTHER_RELEASE}, ["m-2"]),
+    "of another account": ({"m-2": OWN._replace(own=False)}, []),
+    "none, because this run deletes it": ({"m-1": SEEN}, []),
 }
 
 
 @pytest.mark.parametrize(("own", "witness"), WITNESSES.values(), ids=WITNESSES)
 @pytest.mark.parametrize("error", [None, main.OutsideError("none of the bootimages is listed")], ids=["none", "error"])
 def test_witness_of_a_region_is_best_an_image_that_no_run_deletes(
-    own: dict[str, Seen], witness: tuple[str, ...], error: main.OutsideError | None
+    own: dict[str, Seen], witness: list[str], error: main.OutsideError | None
 ) -> None:
-    ecs: Any = SimpleNamespace(region=REGION, patience=main.Patience())
-    ecs.images = lambda _, **__: main.Look(own, main.read_clocks())
-    candidate = Image(REGION, "m-1", PRIVATE_BUILD)
-    release = main.Release("4.10", frozenset(), BOOTIMAGES, {candidate: candidate})
-    region = main.open_region(main.FirstLook(ecs, (), error), release, True, main.parse_args(["4.10"]))
+    release = make_release(listed={Image(REGION, "m-1", PRIVATE_BUILD): True})
+    region = make_region(SimpleNamespace(list_images=lambda *_, **__: own), release, witness=[])
+    region.first_look.error = error
+    region.list_own()
     assert region.witness == witness
 
 
-def test_witness_is_an_image_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = {"m-unasked": SEEN, "m-foreign": SEEN._replace(own=False), "m-boot": SEEN}
-    monkeypatch.setattr(main.Ecs, "look", lambda *_: main.Look(shown, main.read_clocks()))
-    environment = main.Environment("key ID", "secret", "", True, True)
-    images = [Image(REGION, id) for id in ("m-gone", "m-foreign", "m-boot")]
-    assert main.look_first(environment, REGION, images).witness == ("m-boot",)
-    assert main.look_first(environment, REGION, images[:2]).witness == ()
+def test_witness_is_an_image_that_was_asked_for() -> None:
+    shown = {"m-unasked": SEEN, "m-foreign": SEEN._replace(own=False), "m-named": SEEN}
+    for ids, witness in ((["m-gone", "m-foreign", "m-named"], ["m-named"]), (["m-gone", "m-foreign"], [])):
+        history = make_release().history._replace(images={id: Image(REGION, id) for id in ids})
+        region = make_region(SimpleNamespace(list_images=lambda **_: shown), witness=[])
+        region.look_first(history)
+        assert (region.witness, region.first_look.error is None) == (witness, bool(witness))
 
 
 def test_region_whose_bootimages_were_removed_by_hand_is_pruned_all_the_same(world: World, prune: Prune) -> None:
@@ -182,7 +180,7 @@ def test_image_that_a_list_names_in_another_region_stays_with_a_warning(world: W
     world.metas[meta_path(PRIVATE_BUILD)]["aliyun"].append({"name": OTHER_REGION, "id": image.id})
     run = prune()
     assert run.status == 0 and image.listed and image.tags == {}
-    assert run.line("WARNING", f"{REGION} {image.id}", "stays: the meta.json of its build does not list it")
+    assert run.line("WARNING", f"{REGION} {image.id}", "stays: no meta.json names it")
     assert run.line("images that no list names, kept: 1")
 
 
@@ -194,7 +192,7 @@ def test_incomplete_record_is_named_as_such(world: World, prune: Prune) -> None:
     assert run.status == 0
     for image in world.images_of(PRIVATE_BUILD):
         assert image.listed and run.line(
-            "WARNING", image.id, "stays: the record does not list it; a run with a new --filename"
+            "WARNING", image.id, "stays: no meta.json names it, nor the record", "a new --filename"
         )
     assert run.line("images that no list names, kept: 2")
     assert other not in run.output

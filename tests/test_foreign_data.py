@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable
@@ -11,15 +12,14 @@ from typing import Any
 import pytest
 import requests
 from aliyunsdkcore.acs_exception.exceptions import ServerException
+from aliyunsdkecs.request.v20140526.DeleteImageRequest import DeleteImageRequest
 from faults import Answer, Fault, Faults
-from harness import PRIVATE_BUILD, PUBLIC_BUILD, REGIONS
+from harness import PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, make_release
 from proxy import Sandbox
 from world import BUILDS_URL, COMMITS_URL, DIRECTORY, World
 
 import main
 from main import DeniedError, LostError, OutsideError, Refusal, ThrottledError
-
-ECS = main.Ecs(REGIONS[0], main.Environment("LTAI5tSandbox", "secret-of-the-sandbox", "", True, True))
 
 
 def web(document: Any) -> Any:
@@ -27,14 +27,11 @@ def web(document: Any) -> Any:
     return SimpleNamespace(get_json=lambda *_: document, token="")
 
 
-class AnsweringEcs(main.Ecs):
+def ecs(answer: Any) -> main.Ecs:
     """An Ecs whose every call has this answer."""
-
-    def __init__(self, answer: Any) -> None:
-        self.answer = answer
-
-    def call(self, *_: Any, **__: Any) -> Any:
-        return self.answer
+    region = main.Ecs(REGIONS[0], main.Environment("LTAI5tSandbox", "secret-of-the-sandbox", "", True, True))
+    region.call = lambda *_, **__: answer  # type: ignore[method-assign]
+    return region
 
 
 class AnsweringWeb(main.Web):
@@ -78,8 +75,8 @@ SHAPES: dict[str, tuple[Callable[[Any], object], Any, list[Any], Any]] = {
     "rhcos.json": (lambda d: main.fetch_version(web(d), "4.10", "1"), VERSION, VERSIONS, Refusal),
     "builds.json": (lambda d: main.fetch_listing(web(d), DIRECTORY), LISTING, LISTINGS, Refusal),
     "meta.json": (lambda d: main.fetch_uploads(web(d), PUBLIC_BUILD, ""), META, METAS, OutsideError),
-    "images": (lambda d: AnsweringEcs(d).list_page("Image", main.parse_seen, 1), IMAGES, CUT, LostError),
-    "record": (main.check_record, {"1": [ENTRY]}, RECORDS, ValueError),
+    "images": (lambda d: ecs(d).list_images(), IMAGES, CUT, LostError),
+    "record": (lambda d: main.load_record("x", json.dumps(d).encode()), {"1": [ENTRY]}, RECORDS, Refusal),
 }
 
 
@@ -92,9 +89,9 @@ def test_other_shapes_are_refused(read: Callable[[Any], object], good: Any, bad:
 
 
 def test_build_id_that_is_no_part_of_a_url_is_not_asked_for() -> None:
-    release = main.Release("4.10", frozenset(), {}, {})
-    nothing_is_asked_for: Any = SimpleNamespace(close=lambda: None, get_json=pytest.fail)
-    assert main.find_uploads(nothing_is_asked_for, {"../../x": {"https://x/../../x": False}}, release, {}) == ({}, {})
+    nothing_is_asked_for: Any = SimpleNamespace(session=requests.Session(), get_json=pytest.fail)
+    builds = {"../../x": {"https://x/../../x": False}}
+    assert main.find_uploads(nothing_is_asked_for, builds, make_release().history, {}) == ({}, {})
 
 
 # Refusals
@@ -110,7 +107,7 @@ def response_of(url: str, status: int, body: bytes, headers: dict[str, str]) -> 
 VERSION_URL = "https://raw.githubusercontent.com/openshift/installer/1"
 RESPONSES: list[tuple[str, int, bytes, dict[str, str], type[Exception]]] = [
     (BUILDS_URL, 503, b"", {"Retry-After": "7"}, LostError),
-    *((BUILDS_URL, 200, body, {}, LostError) for body in (b"{", b"", b"null", b"\xff", b"[" * 100_000)),
+    *((BUILDS_URL, 200, body, {}, LostError) for body in (b"{", b"", b"\xff", b"[" * 100_000)),
     (BUILDS_URL, 429, b"", {}, LostError),
     (BUILDS_URL, 404, b"", {}, OutsideError),
     (COMMITS_URL, 500, b"<html>", {}, LostError),
@@ -163,7 +160,7 @@ def test_error_code_of_ecs_tells_what_to_do_next() -> None:
     for status, codes, kind in ECS_ERRORS:
         for code in codes.split():
             refusal = ServerException(code, "it says no", http_status=status, request_id="4F9A-17")
-            now, error = time.time(), ECS.explain("DeleteImage", refusal, 5.0)
+            now, error = time.time(), ecs(None).explain("DeleteImage", refusal, 5.0)
             assert (type(error), error.code) == (kind, code)
             assert f"DeleteImage: {code} (HTTP status {status}, it says no, RequestId 4F9A-17)" in str(error)
             assert bool(main.CREDENTIALS_REFUSED.fullmatch(code)) == (codes == CREDENTIALS)
@@ -187,8 +184,8 @@ def test_unexpected_answer_is_an_error_that_is_expected(world: World, monkeypatc
     with Sandbox(world, faults) as sandbox:
         for name, value in sandbox.environment().items():
             monkeypatch.setenv(name, value)
-        ecs = main.Ecs(REGIONS[0], main.read_environment())
+        region = main.Ecs(REGIONS[0], main.read_environment())
         for answer in NO_ANSWERS:
             faults.failing = [Fault("DeleteImage", answer)]
             with pytest.raises(OutsideError, match="DeleteImage: "):
-                ecs.delete(world.images_of(PRIVATE_BUILD)[0].id)
+                region.call(DeleteImageRequest, ImageId=world.images_of(PRIVATE_BUILD)[0].id)

@@ -12,11 +12,21 @@ from typing import Any
 
 import pytest
 from faults import THROTTLED, Call, Fault
-from harness import BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, recorded
+from harness import (
+    BOOTIMAGE,
+    PRIVATE_BUILD,
+    PUBLIC_BUILD,
+    REGIONS,
+    Prune,
+    make_region,
+    make_release,
+    make_seen,
+    recorded,
+)
 from world import OTHER_KEY_ID, EcsImage, World, build_id, days_ago, meta_path, rhcos_json
 
 import main
-from main import Image, Release, Seen
+from main import Image, ImageJob, Seen, State
 
 REGION, OTHER_REGION = REGIONS
 BUILD, OTHER_BUILD = "410.84.202205171530-0", "410.84.202206010000-0"
@@ -26,43 +36,30 @@ PIN = {"bootimage": "true"}
 
 IMAGE, NAMED = Image(REGION, "m-1", BUILD), Image(REGION, "m-named", BOOTIMAGE)
 LISTED = (BOOTIMAGE, BUILD, OTHER_BUILD, IMPOSSIBLE_DATE, OTHER_RELEASE, YOUNG)
-RELEASE = Release("4.10", frozenset({BOOTIMAGE}), {NAMED.id: NAMED}, {NAMED: NAMED}, {build: {} for build in LISTED})
-SEEN = Seen(
-    own=True,
-    public=False,
-    in_use=False,
-    pinned=False,
-    tag="false",
-    name=f"rhcos-{BUILD}",
-    snapshots=("s-1",),
-    complete=True,
-)
-
-
-def named(build: str) -> Seen:
-    return SEEN._replace(name=f"rhcos-{build}")
+RELEASE = make_release(builds={build: {} for build in LISTED})
+SEEN = make_seen(BUILD)
 
 
 DECISIONS = {
     "rhcos.json names its ID": (NAMED, SEEN, main.BOOTIMAGE),
     "rhcos.json names its ID, and it is another account's": (NAMED, SEEN._replace(own=False), main.BOOTIMAGE),
-    "named for a bootimage": (IMAGE, named(BOOTIMAGE), main.BOOTIMAGE),
-    "named for a bootimage behind another build": (IMAGE, named(f"{BUILD}-was-{BOOTIMAGE}"), main.BOOTIMAGE),
+    "named for a bootimage": (IMAGE, make_seen(BOOTIMAGE), main.BOOTIMAGE),
+    "named for a bootimage behind another build": (IMAGE, make_seen(f"{BUILD}-was-{BOOTIMAGE}"), main.BOOTIMAGE),
     "another account's": (IMAGE, SEEN._replace(own=False), "account"),
     "pinned": (IMAGE, SEEN._replace(pinned=True), main.PINNED),
     "used by an instance": (IMAGE, SEEN._replace(in_use=True), "instance"),
-    "named for a young build": (IMAGE, named(YOUNG), main.TOO_YOUNG),
-    "named for an impossible date": (IMAGE, named(IMPOSSIBLE_DATE), main.NO_DATE),
-    "named for another release": (IMAGE, named(OTHER_RELEASE), main.OTHER_RELEASE),
-    "no builds.json lists the build in its name": (IMAGE, named(UNLISTED), UNLISTED),
-    "a digit behind its build ID": (IMAGE, named(f"{BUILD}1"), f"{BUILD}1"),
-    "a digit in front of its build ID": (IMAGE, named(f"1{BUILD}"), f"1{BUILD}"),
-    "named for two builds": (IMAGE, named(f"{BUILD}-{OTHER_BUILD}"), "builds.json"),
+    "named for a young build": (IMAGE, make_seen(YOUNG), main.TOO_YOUNG),
+    "named for an impossible date": (IMAGE, make_seen(IMPOSSIBLE_DATE), main.NO_DATE),
+    "named for another release": (IMAGE, make_seen(OTHER_RELEASE), main.OTHER_RELEASE),
+    "no builds.json lists the build in its name": (IMAGE, make_seen(UNLISTED), UNLISTED),
+    "a digit behind its build ID": (IMAGE, make_seen(f"{BUILD}1"), f"{BUILD}1"),
+    "a digit in front of its build ID": (IMAGE, make_seen(f"1{BUILD}"), f"1{BUILD}"),
+    "named for two builds": (IMAGE, make_seen(f"{BUILD}-{OTHER_BUILD}"), "builds.json"),
     "no name": (IMAGE, SEEN._replace(name=""), "name"),
     "available, but shown without disks": (IMAGE, SEEN._replace(complete=False), "without disks"),
     "deleted: public, not yet tagged": (IMAGE, SEEN._replace(public=True, tag=""), ""),
     "deleted: another prefix in its name": (IMAGE, SEEN._replace(name=f"coreos-{BUILD}-copy"), ""),
-    "deleted: named for another old build than the one that lists it": (IMAGE, named(OTHER_BUILD), ""),
+    "deleted: named for another old build than the one that lists it": (IMAGE, make_seen(OTHER_BUILD), ""),
 }
 
 
@@ -109,10 +106,12 @@ def test_build_is_pruned_if_it_is_dated_and_old_enough_and_of_this_release() -> 
     expected = {BUILD: "", older: "", younger: main.TOO_YOUNG, days_ago(-400): main.TOO_YOUNG}
     expected |= {BOOTIMAGE: main.BOOTIMAGE, "410.84.test-0": main.NO_DATE, IMPOSSIBLE_DATE: main.NO_DATE}
     expected |= {OTHER_RELEASE: main.OTHER_RELEASE, "41.84.202205171530-0": main.OTHER_RELEASE}
-    assert {build: main.reason_to_skip(build, RELEASE) for build in expected} == expected
+    assert {build: main.reason_to_skip(build, RELEASE.history) for build in expected} == expected
 
 
-def test_image_is_a_bootimage_if_any_list_says_so_and_looked_at_unless_all_say_deleted() -> None:
+def test_image_is_a_bootimage_if_any_list_says_so_and_looked_at_unless_all_say_deleted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def listed(build: str, *ids: str) -> dict[str, list[Image]]:
         return {build: [Image(REGION, id, build) for id in ids]}
 
@@ -123,29 +122,54 @@ def test_image_is_a_bootimage_if_any_list_says_so_and_looked_at_unless_all_say_d
     uploads |= listed(OTHER_BUILD, "m-twice")
     record = recorded(BOOTIMAGE, True, "m-recorded") | recorded(UNLISTED, False, "m-failed", "m-again")
     record |= recorded(IMPOSSIBLE_DATE, True, "m-again", "m-gone") | recorded(OTHER_RELEASE, False, "m-other")
-    release, to_look_at = main.find_images(RELEASE, uploads, record)
-    assert release.images.keys() == {"m-named", "m-new", "m-both", "m-twice", "m-recorded"}
-    assert {image.id for image in to_look_at} == {*release.images, "m-old", "m-failed", "m-again"}
-    assert {image.id for image in release.known} == {*(image.id for image in to_look_at), "m-gone"}
-    assert set(release.read) == {*uploads, *record} - {OTHER_RELEASE}
+    monkeypatch.setattr(main, "find_builds", lambda *_: ({}, []))
+    monkeypatch.setattr(main, "find_uploads", lambda *_: (uploads, {}))
+    no_web: Any = None
+    release, _ = main.read_store(no_web, RELEASE.history, record)
+    assert release.bootimages.keys() == {"m-named", "m-new", "m-both", "m-twice", "m-recorded"}
+    due = {image.id for image, is_due in release.listed.items() if is_due}
+    assert due == {*release.bootimages, "m-old", "m-failed", "m-again"}
+    assert {image.id for image in release.listed} == {*due, "m-gone"}
+    assert release.read == {*uploads, *record} - {OTHER_RELEASE}
 
 
-def test_no_change_rests_on_a_look_that_is_older_than_a_minute(region: Any) -> None:
-    here = region(SimpleNamespace(), RELEASE)  # Whatever it asks for is an error.
-    old = main.Look({IMAGE.id: SEEN._replace(public=True, tag="")}, (time.time() - 61, time.monotonic()))
-    assert not here.tag([IMAGE], "false", old) and not here.mark_snapshots([IMAGE], old)
-    assert not here.delete_image(old, IMAGE) and not here.delete_snapshot({}, old, "s-1")
+def test_no_change_rests_on_a_look_that_is_older_than_a_minute() -> None:
+    region = make_region(SimpleNamespace(), RELEASE)  # Whatever it asks for is an error.
+    job = ImageJob(IMAGE, make_seen(BUILD, public=True, tag=""))
+    for region.looked_at in ((time.time() - 61, time.monotonic()), (time.time(), time.monotonic() - 61)):
+        assert not region.tag([job], "false") and not region.mark([job])
+        region.delete(job)
+        region.delete_snapshot(main.SnapshotJob(REGION, "s-1", None))
+    assert (job.state, job.error, job.asked) == (State.OPEN, None, False)
 
 
-def test_what_an_old_look_settles_is_settled_although_the_rest_is_looked_at_again(region: Any) -> None:
-    kept = Image(REGION, "m-kept", BUILD)
-    seen = {IMAGE.id: SEEN._replace(tag=""), kept.id: SEEN._replace(pinned=True)}
-    ecs = SimpleNamespace(look=lambda _: main.Look(seen, (time.time() - 61, time.monotonic() - 61)))
-    done = region(ecs, RELEASE).prune_batch([IMAGE, kept])  # Any other call is an error.
-    assert done == main.Round({kept: main.Outcome(main.Result.KEPT, main.PINNED, seen[kept.id])})
+AGES = {"new": (0, 0, True), "59 s": (59, 59, True), "61 s": (61, 61, False), "the machine slept": (70, 5, False)}
+AGES |= {"clock set back": (-5, 25, False), "clock set back for long": (10, 70, False)}
 
 
-def test_nothing_that_can_block_comes_between_check_and_deletion(region: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("age", "steady", "fresh"), AGES.values(), ids=AGES)
+def test_look_is_fresh_for_a_minute_by_both_clocks(age: float, steady: float, fresh: bool) -> None:
+    region, (now, steady_now) = make_region(SimpleNamespace()), main.read_clocks()
+    region.looked_at = (now - age, steady_now - steady)
+    assert region.is_fresh() == fresh
+
+
+def test_what_an_old_look_settles_is_settled_although_the_rest_is_looked_at_again() -> None:
+    jobs = [ImageJob(IMAGE), ImageJob(Image(REGION, "m-kept", BUILD))]
+    ecs = SimpleNamespace()
+    region = make_region(ecs, RELEASE, witness=())
+    seen = {IMAGE.id: make_seen(BUILD, tag=""), "m-kept": make_seen(BUILD, pinned=True)}
+
+    def look(**_: str) -> dict[str, Seen]:
+        region.looked_at = (0.0, 0.0)
+        return seen
+
+    ecs.list_images = look  # Any other call is an error.
+    region.prune_batch(jobs)
+    assert [(job.state, job.reason) for job in jobs] == [(State.OPEN, ""), (State.KEPT, main.PINNED)]
+
+
+def test_nothing_that_can_block_comes_between_check_and_deletion(monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
 
     def log(event: str) -> bool:
@@ -153,8 +177,9 @@ def test_nothing_that_can_block_comes_between_check_and_deletion(region: Any, mo
         return True
 
     monkeypatch.setattr(main.image_log, "info", lambda *_: log("log"))
-    here = region(SimpleNamespace(delete=lambda _: log("delete")), RELEASE)
-    here.delete_image(SimpleNamespace(seen={IMAGE.id: SEEN}, is_fresh=lambda: log("check")), IMAGE)
+    region = make_region(SimpleNamespace(call=lambda *_, **__: log("delete")), RELEASE)
+    monkeypatch.setattr(region, "is_fresh", lambda: log("check"))
+    region.delete(ImageJob(IMAGE, SEEN))
     assert events == ["log", "check", "delete", "log"]
 
 

@@ -1,18 +1,30 @@
-"""The loop that everything goes through: who is asked again, who fails, when there is no hope. No test waits."""
+"""The loop that everything goes through: who is tried again, who fails, when there is no hope. No test waits."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
 import main
-from main import DeniedError, LostError, OutsideError, Patience, Refusal, Round, ThrottledError, Work
+from main import (
+    DeniedError,
+    Job,
+    LostError,
+    OutsideError,
+    Patience,
+    Refusal,
+    State,
+    ThrottledError,
+    call_each,
+    work_off,
+)
 
 LOST, DENIED, THROTTLED = LostError("lost"), DeniedError("denied", "Forbidden.RAM"), ThrottledError("wait", "", 17.0)
-REFUSED = OutsideError("no", "Strange")
+HANGING, REFUSED = LostError("hangs", seconds=40.0), OutsideError("no", "Strange")
+ERRORS = {"lost": LOST, "denied": DENIED, "refused": REFUSED, "unexpected": KeyError(1)}
 
 
 class Clock:
@@ -38,137 +50,191 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def work_off(work: Work[int, str], count: int = 100, size: int = 10) -> Round[int, str]:
-    return main.work_off(range(count), work, size, Patience())
+def make_jobs(count: int) -> list[Job]:
+    return [Job() for _ in range(count)]
 
 
-def answer(batch: Iterable[int]) -> dict[int, str]:
-    return dict.fromkeys(batch, "done")
+def accept(job: Job) -> None:
+    job.settle(State.ACCEPTED)
 
 
-class Log:
-    """Work that notes its batches, and fails those that contain `bad`."""
+class Work:
+    """Work that notes its batches, and whose call for a batch with one of the bad jobs in it ends in an error."""
 
-    def __init__(self, bad: int, error: OutsideError, whole_batch: bool) -> None:
-        self.bad, self.error, self.whole_batch = bad, error, whole_batch
-        self.batches: list[list[int]] = []
+    def __init__(self, bad: Sequence[Job] = (), error: Exception = LOST, act: Callable[[Job], None] = accept) -> None:
+        self.bad, self.error, self.act = bad, error, act
+        self.batches: list[list[Job]] = []
 
-    def __call__(self, batch: list[int]) -> Round[int, str]:
+    def __call__(self, batch: list[Job]) -> None:
         self.batches.append(list(batch))
-        if self.bad in batch and self.whole_batch:
+        if set(self.bad) & set(batch):
             raise self.error
-        again = {self.bad: self.error} if self.bad in batch else {}
-        return Round(answer(item for item in batch if item != self.bad), again=again)
+        call_each(self.act, batch, 4)
+
+    @property
+    def sizes(self) -> list[int]:
+        return [len(batch) for batch in self.batches]
 
 
-def test_every_item_gets_an_answer_in_batches() -> None:
-    log = Log(-1, LOST, False)
-    assert work_off(log, 25) == Round(answer(range(25)))
-    assert [len(batch) for batch in log.batches] == [10, 10, 5]
+def failed(jobs: Sequence[Job]) -> list[Job]:
+    return [job for job in jobs if job.state is State.FAILED]
 
 
-@pytest.mark.parametrize("error", [LOST, DENIED], ids=["lost", "denied"])
-def test_item_whose_call_fails_goes_to_the_end_and_fails_if_only_it_is_left_for_a_minute(
-    clock: Clock, error: OutsideError
-) -> None:
-    began, log = clock.seconds, Log(3, error, False)
-    result = work_off(log)
-    assert result.failed == {3: error}
-    assert len(result.answers) == 99
-    assert [batch for batch in log.batches[:11] if 3 in batch] == [list(range(10)), [3]]
-    assert clock.seconds - began < 66
+def raising(error: Exception, bad: Sequence[Job]) -> Callable[[Job], None]:
+    def act(job: Job) -> None:
+        if job in bad:
+            raise error
+        accept(job)
+
+    return act
 
 
-@pytest.mark.parametrize("error", [LOST, DENIED, REFUSED, KeyError(1)], ids=["lost", "denied", "refused", "unexpected"])
-def test_item_that_fails_its_whole_batch_is_found_and_holds_up_nobody(error: OutsideError) -> None:
-    log = Log(500, error, True)
-    result = work_off(log, 1000, 99)
-    assert result.failed.keys() == {500}
-    assert str(error) in str(result.failed[500])
-    assert len(result.answers) == 999
-    assert len(log.batches) < 80
+def test_every_job_is_done_in_batches() -> None:
+    jobs, work = make_jobs(25), Work()
+    work_off(jobs, work, 10, Patience())
+    assert [job.state for job in jobs] == [State.ACCEPTED] * 25
+    assert work.batches == [jobs[:10], jobs[10:20], jobs[20:]]
 
 
-def test_batch_after_a_failed_one_is_a_quarter_and_after_an_answered_one_four_times_as_large() -> None:
-    log = Log(5, LOST, True)
-    work_off(log, 200, 64)
-    assert [len(batch) for batch in log.batches[:10]] == [64, 16, 4, 16, 4, 1, 4, 1, 1, 4]
+@pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
+@pytest.mark.parametrize("count", [3, 99, 1000])
+def test_job_that_fails_its_whole_batch_is_found_and_holds_up_nobody(error: Exception, count: int) -> None:
+    jobs = make_jobs(count)
+    work = Work([jobs[count // 2]], error)
+    work_off(jobs, work, 99, Patience())
+    assert failed(jobs) == [jobs[count // 2]]
+    assert str(error) in str(jobs[count // 2].error)
+    assert len(work.batches) < 60
 
 
-def test_throttled_call_for_a_whole_batch_blames_nobody_and_keeps_its_size(clock: Clock) -> None:
-    sizes: list[int] = []
+@pytest.mark.parametrize("count", [99, 300])
+def test_job_whose_look_hangs_leaves_few_others(clock: Clock, count: int) -> None:
+    jobs = make_jobs(count)
+    began, work = clock.seconds, Work()
 
-    def work(batch: list[int]) -> Round[int, str]:
-        sizes.append(len(batch))
-        if len(sizes) < 10:
+    def look(batch: list[Job]) -> None:
+        if jobs[7] in batch:
+            clock.seconds += 40
+            raise HANGING
+        work(batch)
+
+    work_off(jobs, look, 99, Patience())
+    assert failed(jobs) == [jobs[7]]
+    assert clock.seconds - began < 600
+
+
+def test_batch_after_a_failed_one_is_a_quarter_for_its_own_jobs_only() -> None:
+    jobs = make_jobs(200)
+    work = Work([jobs[5]])
+    work_off(jobs, work, 64, Patience())
+    assert work.sizes[:5] == [64, 64, 64, 16, 16]
+    assert failed(jobs) == [jobs[5]]
+
+
+def test_throttled_call_for_a_batch_blames_nobody_and_keeps_its_place(clock: Clock) -> None:
+    jobs, work, calls = make_jobs(20), Work(), 0
+
+    def throttled_at_first(batch: list[Job]) -> None:
+        nonlocal calls
+        calls += 1
+        if calls < 10:
             raise THROTTLED
-        return Round(answer(batch))
+        work(batch)
 
-    assert work_off(work, 10) == Round(answer(range(10)))
-    assert sizes == [10] * 10
+    work_off(jobs, throttled_at_first, 10, Patience())
+    assert work.batches == [jobs[:10], jobs[10:]]
     assert clock.pauses == [17.0] * 9
 
 
-def test_what_was_done_before_there_was_no_hope_is_in_the_result() -> None:
-    """An image that was deleted while another call failed is confirmed, and its snapshot swept."""
-    made: list[list[int]] = []
+def test_job_with_an_error_goes_to_the_end_and_one_that_was_not_reached_comes_first() -> None:
+    jobs, work = make_jobs(12), Work()
+    work.act = raising(LOST, jobs[:1])
 
-    def work(batch: list[int]) -> Round[int, str]:
-        made.append(batch)
-        if len(made) > 3:
+    def reach_five(batch: list[Job]) -> None:
+        work(batch[:5])
+
+    work_off(jobs, reach_five, 6, Patience())
+    assert work.batches[:3] == [jobs[:5], jobs[5:10], jobs[10:] + jobs[:1]]
+    assert failed(jobs) == jobs[:1]
+
+
+def test_what_was_done_before_there_was_no_hope_stays_done() -> None:
+    jobs, rounds = make_jobs(100), 0
+
+    def work(batch: list[Job]) -> None:
+        nonlocal rounds
+        rounds += 1
+        batch[0].fail(REFUSED)
+        if rounds > 3:
             raise LOST
-        return Round(answer(batch[1:]), {batch[0]: REFUSED})
+        for job in batch[1:]:
+            accept(job)
 
-    result = work_off(work)
-    assert len(result.answers) == 27
-    assert list(result.failed.values()) == [REFUSED] * 3 + [LOST] * 70
-    assert result.hopeless is LOST
-
-
-def test_what_a_batch_has_settled_stays_although_a_call_for_the_rest_failed() -> None:
-    """The rest is tried in smaller batches, until the one to blame is alone."""
-    sizes = []
-
-    def work(batch: list[int]) -> Round[int, str]:
-        even = [item for item in batch if item % 2 == 0]
-        odd = [item for item in batch if item % 2]
-        sizes.append(len(odd))
-        return Round(answer(even), hopeless=REFUSED) if 7 in odd else Round(answer(batch))
-
-    assert work_off(work, 10) == Round(answer(item for item in range(10) if item != 7), {7: REFUSED})
-    assert sizes[:2] == [5, 1]
+    work_off(jobs, work, 10, Patience())
+    assert sum(job.state is State.ACCEPTED for job in jobs) == 27
+    assert len(failed(jobs)) == 73
 
 
-Step = tuple[bool, Sequence[OutsideError], float]  # whether there was an answer, errors, seconds
-hanging = LostError("hangs", seconds=40.0)
+@pytest.mark.parametrize("error", [THROTTLED, LOST, DENIED], ids=["throttled", "lost", "denied"])
+def test_acts_that_all_fail_are_given_up_although_looks_settle_others(clock: Clock, error: OutsideError) -> None:
+    """Otherwise the wait would grow with the number of images that are gone already."""
+    jobs, began = make_jobs(10_000), clock.seconds
+
+    def work(batch: list[Job]) -> None:
+        batch[0].settle(State.GONE)
+        call_each(raising(error, jobs), batch[1:], 4)
+
+    work_off(jobs, work, 99, Patience())
+    assert sum(job.state is State.GONE for job in jobs) < 60
+    assert clock.seconds - began < (1000 if error is THROTTLED else 100)
+
+
+def test_key_that_may_not_delete_is_noticed_after_twenty_calls() -> None:
+    jobs, called = make_jobs(1000), list[Job]()
+
+    def delete(job: Job) -> None:
+        called.append(job)
+        raise DENIED
+
+    work_off(jobs, Work(act=delete), 99, Patience())
+    assert failed(jobs) == jobs
+    assert len(called) <= 20
+
+
+def test_denied_jobs_among_others_fail_alone() -> None:
+    jobs = make_jobs(900)
+    work_off(jobs, Work(act=raising(DENIED, jobs[::3])), 99, Patience())
+    assert failed(jobs) == jobs[::3]
+
+
+Step = tuple[bool, Sequence[OutsideError], float]  # whether anything was accepted, errors, seconds
 lost, throttled, denied = (False, [LOST], 20.0), (False, [THROTTLED], 43.0), (False, [DENIED], 9.0)
-answered, late = (True, [LOST], 0.0), (True, [hanging] * 4, 40.0)
-busy: Step = (True, [], 3600.0)
+answered, late = (True, [LOST], 0.0), (True, [HANGING] * 4, 40.0)
+busy: Step = (True, [], 400.0)
 GIVEN_UP: dict[str, list[Step]] = {
     "three rounds and a minute without an answer": [lost] * 3,
     "a quarter of an hour of throttling": [throttled] * 16,
-    "lost rounds and throttled ones are counted apart": [*[throttled] * 14, *[lost] * 3],
-    "an answer starts both counts again": [*[throttled] * 14, *[lost] * 2, answered, *[throttled] * 14, *[lost] * 3],
-    "a denial does not count, and ends nothing": [*[denied] * 50, lost, lost, denied, lost],
+    "lost rounds and throttled ones are counted apart": [*[throttled] * 14, lost, throttled],
+    "an answer starts both anew": [*[throttled] * 14, *[lost] * 2, answered, *[throttled] * 14, *[lost] * 3],
+    "a denial does not count": [*[denied] * 50, lost, lost, denied, lost],
     "calls side by side hang for five minutes": [late] * 8,
-    "and for half of the time": [*[late] * 7, (True, [], 400.0), *[late] * 3],
+    "and for half of the time": [*[late] * 7, busy, *[late] * 3],
 }
 
 
 @pytest.mark.parametrize("steps", GIVEN_UP.values(), ids=GIVEN_UP)
 def test_there_is_no_hope_after_the_last_of_these_rounds(clock: Clock, steps: list[Step]) -> None:
-    patience = Patience()
-    hope = []
+    patience, hope = Patience(), []
     for step in steps:
         clock.seconds += step[2]
         hope.append(patience.wait(*step))
     assert hope == [True] * (len(steps) - 1) + [False]
 
 
-def test_rounds_without_answer_or_error_and_fast_ones_are_given_up_after_a_minute(clock: Clock) -> None:
-    began = clock.seconds
-    result = work_off(lambda _: Round())
-    assert str(result.hopeless).startswith(f"no answer was younger than {main.LOOK_SECONDS} seconds")
+def test_looks_that_are_always_too_old_are_given_up_after_a_minute(clock: Clock) -> None:
+    jobs, began = make_jobs(100), clock.seconds
+    work_off(jobs, lambda _: None, 10, Patience())
+    assert failed(jobs) == jobs and "no answer was younger than" in str(jobs[0].error)
     assert 60 <= clock.seconds - began < 66
 
 
@@ -176,28 +242,25 @@ def test_calls_that_hang_now_and_then_cost_nothing(clock: Clock) -> None:
     """Eight of them in as many hours must not give up a region that answered thousands."""
     patience = Patience()
     for _ in range(20):
-        for step in (busy, (False, [hanging], 40.0), answered):
+        for step in ((True, [], 3600.0), (False, [HANGING], 40.0), answered):
             clock.seconds += step[2]
             assert patience.wait(*step)
 
 
 def test_without_hope_each_later_step_has_one_round_until_there_is_an_answer() -> None:
-    patience, made = Patience(), []
-
-    def fail(batch: list[int]) -> Round[int, str]:
-        made.append(batch)
-        raise LOST
-
-    assert main.work_off(range(9), fail, 9, patience).failed.keys() == set(range(9))
-    rounds = len(made)
+    patience, jobs = Patience(), make_jobs(9)
+    work = Work(jobs)
+    work_off(jobs, work, 9, patience)
+    rounds = len(work.batches)
     for _ in range(3):
-        main.work_off(range(9), fail, 9, patience)
+        work_off(later := make_jobs(1), Work(later), 9, patience)
         with pytest.raises(LostError):
-            main.insist(lambda: fail([]), patience)
-    assert len(made) == rounds + 6
+            main.insist(lambda: work(jobs), patience)
+    assert len(work.batches) == rounds + 3
     main.insist(lambda: "answer", patience)
-    main.work_off(range(9), fail, 9, patience)
-    assert len(made) > rounds + 10
+    again = Work(last := make_jobs(1))
+    work_off(last, again, 9, patience)
+    assert len(again.batches) > 10
 
 
 def test_with_an_answer_only_throttling_waits(clock: Clock) -> None:
@@ -206,16 +269,16 @@ def test_with_an_answer_only_throttling_waits(clock: Clock) -> None:
     assert clock.pauses == [17.0]
 
 
-def test_call_after_call_that_is_throttled_once_goes_on() -> None:
-    patience, made = Patience(), []
+def test_listing_of_which_each_page_is_throttled_once_goes_on() -> None:
+    asked: list[int] = []
 
-    def call() -> int:
-        made.append(1)
-        if len(made) % 2:
+    def fetch(page: int) -> dict[str, int]:
+        asked.append(page)
+        if len(asked) % 2:
             raise THROTTLED
-        return len(made)
+        return {f"{page} {number}": page for number in range(100 if page < 200 else 1)}
 
-    assert [main.insist(call, patience) for _ in range(200)] == list(range(2, 402, 2))
+    assert len(main.list_all(fetch, Patience())) == 19_901
 
 
 def test_pause_of_lost_rounds_doubles_with_jitter_up_to_five_seconds(clock: Clock) -> None:
@@ -228,134 +291,43 @@ def test_pause_of_lost_rounds_doubles_with_jitter_up_to_five_seconds(clock: Cloc
 
 
 @pytest.mark.parametrize("error", [THROTTLED, LOST, DENIED], ids=["throttled", "lost", "denied"])
-def test_round_ends_early_if_the_others_would_meet_the_same(error: OutsideError) -> None:
-    made: list[int] = []
+def test_calls_side_by_side_end_early_if_the_others_would_meet_the_same(error: OutsideError) -> None:
+    jobs = make_jobs(1000)
+    call_each(raising(error, jobs), jobs, 4)
+    assert 1 <= sum(job.error is error for job in jobs) <= 5
+    assert all(job.state is State.OPEN for job in jobs)
 
-    def fail(item: int) -> str:
-        made.append(item)
-        raise error
 
-    result = main.try_each(fail, 4, list(range(1000)))
-    assert result.hopeless is error
-    assert 1 <= len(made) <= 5
-    assert result.again == dict.fromkeys(made, error)
+def test_lost_call_ends_nothing_if_others_are_answered_and_a_refused_or_unexpected_one_fails_its_job() -> None:
+    jobs = make_jobs(100)
+    errors = {jobs[50]: LOST, jobs[60]: REFUSED, jobs[70]: IndexError("x")}
+
+    def act(job: Job) -> None:
+        if job in errors:
+            raise errors[job]
+        accept(job)
+
+    call_each(act, jobs, 4)
+    assert sum(job.state is State.ACCEPTED for job in jobs) == 97
+    assert (jobs[50].state, jobs[50].error, failed(jobs)) == (State.OPEN, LOST, [jobs[60], jobs[70]])
+    assert "unexpected IndexError" in str(jobs[70].error) and "please report it" in str(jobs[70].error)
 
 
 def test_refusal_ends_everything_at_once_although_other_calls_hang() -> None:
     """It is the only error that does: not even what was begun is waited for."""
-    ended = threading.Event()
+    jobs, ended = make_jobs(1000), threading.Event()
 
-    def call(item: int) -> str:
-        if item < 3:
+    def act(job: Job) -> None:
+        if job in jobs[:3]:
             ended.wait(30)
         raise Refusal("the run ends")
 
     try:
-        result = main.work_off(range(1000), lambda batch: main.try_each(call, 4, batch), 1000, Patience())
+        with pytest.raises(Refusal):
+            work_off(jobs, Work(act=act), 1000, Patience())
+        assert not ended.is_set()
     finally:
         ended.set()
-    assert str(result.hopeless) == "the run ends"
-    assert result.failed.keys() == set(range(1000))
-
-
-def test_lost_call_does_not_end_a_round_in_which_others_are_answered() -> None:
-    def call(item: int) -> str:
-        if item == 50:
-            raise LOST
-        return "done"
-
-    result = main.try_each(call, 4, list(range(100)))
-    assert (result.again, len(result.answers), result.hopeless) == ({50: LOST}, 99, None)
-
-
-def test_exception_that_nothing_expects_fails_its_item_only() -> None:
-    def call(item: int) -> str:
-        return ["done"][item % 2]
-
-    result = main.try_each(call, 4, [0, 1, 2])
-    assert result.answers == {0: "done", 2: "done"}
-    assert "unexpected IndexError" in str(result.failed[1]) and "please report it" in str(result.failed[1])
-
-
-def acts_of(*items: int, error: OutsideError) -> Work[int, str]:
-    """Work whose look settles an item of each batch, and which tries the others in vain."""
-
-    def fail(item: int) -> str:
-        raise error
-
-    def work(batch: list[int]) -> Round[int, str]:
-        tried = main.try_each(fail, 4, batch[1:])
-        return Round({batch[0]: "gone already"}, again=tried.again, hopeless=tried.hopeless)
-
-    return work
-
-
-@pytest.mark.parametrize("error", [THROTTLED, LOST], ids=["throttled", "lost"])
-def test_acts_that_all_fail_are_given_up_although_looks_are_answered(error: OutsideError) -> None:
-    """Otherwise the wait would grow with the number of images that are gone already."""
-    result = work_off(acts_of(error=error), 10_000)
-    assert result.hopeless is error
-    assert len(result.answers) < 60
-
-
-def test_there_is_no_hope_if_the_same_calls_were_all_denied_twice() -> None:
-    made: list[int] = []
-
-    def call(item: int) -> str:
-        made.append(item)
-        raise DENIED
-
-    def work(batch: list[int]) -> Round[int, str]:
-        return main.try_each(call, 4, batch)
-
-    result = work_off(work, 1000, 99)
-    assert result.failed == dict.fromkeys(range(1000), DENIED)
-    assert len(made) <= 10
-    assert set(made) <= set(range(6))  # the same ones in both rounds
-
-
-def test_items_that_were_denied_come_first_in_the_next_round_and_the_rest_goes_on() -> None:
-    """Somebody pins images while their deletions are under way, and more of them in the next round."""
-    looks: list[list[int]] = []
-    kept: set[int] = set()
-    pinned = {*range(4), *range(95, 99), 300}
-
-    def delete(item: int) -> str:
-        if item in pinned:
-            raise DENIED
-        return "deleted"
-
-    def work(batch: list[int]) -> Round[int, str]:
-        looks.append(batch)
-        seen = pinned & {item for look in looks[:-1] for item in look}  # A look shows what was pinned before it.
-        kept.update(seen)
-        acts = main.try_each(delete, 4, [item for item in batch if item not in seen])
-        return Round(acts.answers | dict.fromkeys(seen & set(batch), "kept"), {}, acts.again, acts.hopeless)
-
-    result = work_off(work, 500, 99)
-    assert result.failed == {}
-    assert {item for item, what in result.answers.items() if what == "kept"} == pinned
-    assert looks[1][:4] == [0, 1, 2, 3]
-
-
-def test_call_for_whole_batches_that_is_denied_again_and_again_is_given_up() -> None:
-    sizes: list[int] = []
-
-    def work(batch: list[int]) -> Round[int, str]:
-        sizes.append(len(batch))
-        raise DENIED
-
-    assert work_off(work, 1000, 99).failed == dict.fromkeys(range(1000), DENIED)
-    assert sizes == [99, 24, 6, 1, 1, 1]
-
-
-def test_refused_item_has_failed_at_once_and_a_late_one_has_no_answer() -> None:
-    def call(item: int) -> str | None:
-        if item == 1:
-            raise REFUSED
-        return None if item == 2 else "done"
-
-    assert main.try_each(call, 4, [0, 1, 2]) == Round({0: "done"}, {1: REFUSED})
 
 
 @pytest.mark.parametrize(("error", "calls"), [(DENIED, 1), (REFUSED, 1), (LOST, 15)], ids=["denied", "refused", "lost"])
@@ -369,36 +341,3 @@ def test_single_call_is_repeated_only_if_its_answer_was_lost(error: OutsideError
     with pytest.raises(type(error)):
         main.insist(call, Patience())
     assert calls - 1 <= len(made) <= calls * 2
-
-
-@pytest.mark.parametrize("limit", [0, 1, 3])
-def test_each_item_is_done_once_however_few_threads_there_are(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
-    """RLIMIT_NPROC: a thread that cannot be started must neither lose an item nor hide what became of it."""
-    start = threading.Thread.start
-    started: list[threading.Thread] = []
-
-    def start_within_limit(thread: threading.Thread) -> None:
-        if len(started) >= limit:
-            raise RuntimeError("can't start new thread")
-        started.append(thread)
-        start(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", start_within_limit)
-    done: list[int] = []
-
-    def call(item: int) -> str:
-        done.append(item)
-        return "done"
-
-    assert main.try_each(call, 4, list(range(500))) == Round(answer(range(500)))
-    assert sorted(done) == list(range(500))
-
-
-AGES = {"new": (0, 0, True), "59 s": (59, 59, True), "61 s": (61, 61, False), "the machine slept": (70, 5, False)}
-AGES |= {"clock set back": (-5, 25, False), "clock set back for long": (10, 70, False)}
-
-
-@pytest.mark.parametrize(("age", "steady", "fresh"), AGES.values(), ids=AGES)
-def test_look_is_fresh_for_a_minute_by_both_clocks(age: float, steady: float, fresh: bool) -> None:
-    now, steady_now = main.read_clocks()
-    assert main.Look({}, (now - age, steady_now - steady)).is_fresh() == fresh

@@ -14,39 +14,52 @@ from typing import Any
 
 import pytest
 from faults import Call
-from harness import BUILD_WITHOUT_IMAGES, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, in_shell, recorded
+from harness import (
+    BUILD_WITHOUT_IMAGES,
+    PRIVATE_BUILD,
+    PUBLIC_BUILD,
+    REGIONS,
+    Prune,
+    in_shell,
+    make_release,
+    make_seen,
+    recorded,
+)
 from world import World, days_ago, image_id
 
 import main
-from main import Image, Outcome, Release, Result, Seen
+from main import Image, ImageJob, Seen, State
 
 REGION = REGIONS[0]
 NEW_BUILD, OTHER_BUILD = "410.84.202206010000-0", "411.86.202207160000-0"
-RELEASE = Release("4.10", frozenset(), {}, {})
-SEEN = Seen(own=True, public=False, in_use=False, pinned=False, tag="", name="", snapshots=(), complete=True)
+SEEN = make_seen()
 
 
 def entry(build: str, deleted: bool, region: str = REGION) -> dict[str, Any]:
     return {"region": region, "image": image_id(build, region), "deleted": deleted}
 
 
-UPDATES = {
-    "deleted": (False, Outcome(Result.DELETED, "", SEEN), True),
-    "found gone": (False, Outcome(Result.GONE), True),
-    "failed": (False, Outcome(Result.FAILED, "lost", SEEN), False),
-    "true, but seen": (True, Outcome(Result.KEPT, "pinned", SEEN), False),
-    "true, and not seen": (True, Outcome(Result.FAILED, "lost"), True),
-    "true, and no outcome": (True, None, True),
-    "true, and not listed": (True, Outcome(Result.KEPT, main.NOT_LISTED), True),
-    "not listed, which proves nothing": (False, Outcome(Result.KEPT, main.NOT_LISTED), False),
+UPDATES: dict[str, tuple[bool, State | None, Seen | None, bool]] = {
+    "deleted": (False, State.DELETED, SEEN, True),
+    "found gone": (False, State.GONE, None, True),
+    "failed": (False, State.FAILED, SEEN, False),
+    "deleted, but not confirmed": (False, State.ACCEPTED, SEEN, False),
+    "true, but seen": (True, State.KEPT, SEEN, False),
+    "true, and not seen": (True, State.FAILED, None, True),
+    "true, and not looked at": (True, None, None, True),
+    "true, and not listed, which proves nothing": (True, State.KEPT, None, True),
+    "not listed, which proves nothing": (False, State.KEPT, None, False),
 }
 
 
-@pytest.mark.parametrize(("before", "outcome", "after"), UPDATES.values(), ids=UPDATES)
-def test_entry_tells_whether_the_image_is_gone(before: bool, outcome: Outcome | None, after: bool) -> None:
-    results = {Image(REGION, image_id(PRIVATE_BUILD, REGION)): outcome} if outcome else {}
+@pytest.mark.parametrize(("before", "state", "seen", "after"), UPDATES.values(), ids=UPDATES)
+def test_entry_tells_whether_the_image_is_gone(
+    before: bool, state: State | None, seen: Seen | None, after: bool
+) -> None:
+    job = ImageJob(Image(REGION, image_id(PRIVATE_BUILD, REGION)), seen)
+    job.settle(state or State.OPEN)
     record = {PRIVATE_BUILD: [{**entry(PRIVATE_BUILD, before), "note": 1}], OTHER_BUILD: []}
-    updated = main.update_record(record, {PRIVATE_BUILD: []}, RELEASE, results)
+    updated = main.update_record(record, make_release(uploads={PRIVATE_BUILD: []}), [job] if state else [])
     assert updated == {PRIVATE_BUILD: [{**entry(PRIVATE_BUILD, after), "note": 1}], OTHER_BUILD: []}
 
 
@@ -98,8 +111,9 @@ def test_record_is_whole_at_every_moment(tmp_path: Path) -> None:
     path.write_text(contents[0])
 
     def write() -> None:
-        for number in range(50):
-            main.update_file(str(path), contents[number % 2].encode)
+        for _ in range(25):
+            main.update_file(str(path), lambda _: contents[0].encode())
+            main.update_file(str(path), lambda _: contents[1].encode())
 
     writer = threading.Thread(target=write)
     writer.start()
@@ -152,7 +166,7 @@ def test_record_that_others_replace_all_the_time_is_left_to_them_and_that_is_sai
 
     problems = main.save_record(path, update)
     assert len(problems) == 1 and "could not be written, and is unchanged" in problems[0]
-    assert len(main.load_record(path)) == 3
+    assert len(main.load_record(path)) == 5
     assert [each.name for each in tmp_path.iterdir()] == ["record.json"]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+import requests
 from faults import LOST, REQUEST_ID, Answer, Fault, Faults
 from harness import BOOTIMAGE, OLD_BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, assert_all_pruned, recorded
 from services import GitHubService, StoreService, as_described
@@ -26,11 +27,8 @@ class WorldWeb(main.Web):
 
     def __init__(self, world: World) -> None:
         self.github, self.store = GitHubService(world, Faults()), StoreService(world)
-        self.token = ""
+        self.token, self.session = "", requests.Session()
         self.paths: list[str] = []
-
-    def close(self) -> None:
-        """It has no connections."""
 
     def get_json(self, url: str, missing: str = "") -> Any:
         path, query = urlsplit(url).path, dict(parse_qsl(urlsplit(url).query))
@@ -47,12 +45,9 @@ class WorldWeb(main.Web):
 def find_everything(web: WorldWeb, name: str = "4.10") -> tuple[main.Release, set[str]]:
     """Steps 1 to 4: what is known of the release, and the IDs of the images to look at."""
     record: main.Record = {OLD_BOOTIMAGE: []}  # A bootimage on record is read all the same.
-    release, directories = main.find_bootimages(web, name)
-    builds, missing = main.find_builds(web, name, directories)
-    uploads, unread = main.find_uploads(web, builds, release, record)
-    assert (missing, unread) == ([], {})
-    release, to_look_at = main.find_images(release._replace(builds=builds), uploads, record)
-    return release, {image.id for image in to_look_at}
+    release, problems = main.read_store(web, main.read_history(web, name), record)
+    assert (release.missing, problems) == ([], [])
+    return release, {image.id for image, is_due in release.listed.items() if is_due}
 
 
 def test_images_of_every_directory_tombstone_and_architecture_are_found(world: World) -> None:
@@ -71,7 +66,7 @@ def test_images_of_every_directory_tombstone_and_architecture_are_found(world: W
     web = WorldWeb(world)
     release, to_look_at = find_everything(web)
     assert to_look_at == world.images.keys()
-    assert release.images.keys() == {image.id for image in world.listed("bootimage")}
+    assert release.bootimages.keys() == {image.id for image in world.listed("bootimage")}
     assert {path.split("/")[-2] for path in web.paths if arm in path} == {"aarch64", "x86_64"}
 
 
