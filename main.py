@@ -47,7 +47,9 @@ if __name__ == "__main__":
 
 import argparse
 import contextlib
+import errno
 import fcntl
+import hashlib
 import io
 import itertools
 import json
@@ -121,8 +123,8 @@ STORE = "https://rhcos.mirror.openshift.com/art/storage"
 ABSENT = ("403", "404")  # what the store answers for what it does not have
 
 MARK = "rhcos-aliyun-pruner"  # the key of the tag of snapshots behind deleted images; its value is the release
-SECRETS = ("ALIYUN_ACCESS_KEY_ID", "ALIYUN_ACCESS_KEY_SECRET", "GITHUB_TOKEN")
-PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
+SECRETS = ("ALIYUN_ACCESS_KEY_ID", "ALIYUN_ACCESS_KEY_SECRET", "ALIYUN_SECURITY_TOKEN", "GITHUB_TOKEN")
+PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")  # the first that is not empty counts, as for curl
 
 # Foreign data becomes part of URLs, of host names and of comma-separated lists: only safe characters are accepted.
 BUILD_ID = re.compile(r"[0-9]+\.[0-9]+\.([0-9]{12})-[0-9]+")
@@ -132,8 +134,9 @@ BOOTIMAGE = "bootimage"
 NO_DATE = "no date in the build ID"
 OTHER_RELEASE = "build of another release"
 TOO_YOUNG = f"build younger than {YOUNG.days} days"
-PINNED = "pinned by its tag bootimage=true"
+PINNED = "pinned by its tag bootimage"
 MISSING = "missing"
+IN_CLOSED_REGION = "in a closed region"
 FOREIGN = "of another account"
 NOT_LISTED = "not listed, and no image in this region shows that listings are complete"
 
@@ -165,7 +168,7 @@ class Seen(NamedTuple):
     own: bool
     public: bool
     in_use: bool
-    pinned: bool
+    pin: str  # why nobody may delete it, or an empty string
     tag: str  # the value of its tag `bootimage`, or an empty string
     name: str
     snapshots: tuple[str, ...]  # IDs
@@ -222,7 +225,7 @@ class DeniedError(OutsideError):
 
 
 class PassingError(OutsideError):
-    """The call may succeed later: the job stays open until there is no hope."""
+    """The call may succeed later, in `seconds`: the job stays open until there is no hope."""
 
     remedy = "; try again later"
 
@@ -347,8 +350,9 @@ def work_off(jobs: Iterable[AnyJob], work: Callable[[list[AnyJob]], None], size:
         elif any(isinstance(error, DeniedError) for error in errors):
             denials += 1
         if denials >= MOST_DENIED or not patience.wait(is_progress, errors, time.monotonic() - started):
+            others = OutsideError(without_url(errors[-1]), errors[-1].code)
             for job in queue:
-                job.settle(State.FAILED, error=job.error or errors[-1])
+                job.settle(State.FAILED, error=job.error or others)
             return
 
 
@@ -393,7 +397,7 @@ def call_each(act: Callable[[AnyJob], None], jobs: Iterable[AnyJob], threads: in
             raise
         except Exception as raised:
             job.fail(as_expected(raised))
-        tally[job.state is State.OPEN and job.error is not None] += 1
+        tally[isinstance(job.error, (LostError, DeniedError))] += 1
         if isinstance(job.error, ThrottledError) or tally[True] > max(1, tally[False]):
             ended.set()
 
@@ -436,6 +440,7 @@ class Patience:
         now = time.monotonic()
         lost = [error.seconds for error in errors if isinstance(error, LostError)]
         throttled = max((error.seconds for error in errors if isinstance(error, ThrottledError)), default=0.0)
+        freed = max((error.seconds for error in errors if type(error) is PassingError), default=0.0)
         hangs = max(lost, default=0.0) >= CONNECT_TIMEOUT
         self.worked += seconds
         self.hung += seconds if hangs else 0.0
@@ -454,7 +459,7 @@ class Patience:
             progress.throttled[self.region] = time.time() + throttled
             time.sleep(throttled)
         elif not is_progress:
-            time.sleep(min(5, 0.25 * 2**self.lost_rounds) * random.uniform(0.5, 1))
+            time.sleep(freed or min(5, 0.25 * 2**self.lost_rounds) * random.uniform(0.5, 1))
         return True
 
 
@@ -518,8 +523,12 @@ def count_done(what: str, jobs: Collection[Job]) -> str:
     return f"{what} {sum(job.state is not State.OPEN for job in jobs):,} of {len(jobs):,}"
 
 
-def count_deleted(jobs: Iterable[Job]) -> int:
-    return sum(job.state in (State.ACCEPTED, State.DELETED) for job in jobs)
+def what_was_deleted() -> str:
+    """The end of a last line: a deletion counts when it is answered."""
+    deleted = [job for job in [*progress.jobs, *progress.snapshots] if job.state in (State.ACCEPTED, State.DELETED)]
+    images = sum(isinstance(job, ImageJob) for job in deleted)
+    done = f": at least {plural(images, 'image')} and {plural(len(deleted) - images, 'snapshot')} deleted"
+    return done if deleted else ""
 
 
 progress = Progress()
@@ -554,12 +563,21 @@ def parse_image(build: str, region: object, image: object) -> Image:
 
 
 def parse_tags(listed: Any) -> dict[str, str]:
-    """The tags of an image or a snapshot. ECS holds keys unique without regard to case, so they are in lower case."""
-    return {str(tag["TagKey"]).casefold(): str(tag["TagValue"]) for tag in listed["Tags"]["Tag"]}
+    """The tags of an image or a snapshot, by key in lower case: ECS holds keys unique without regard to case.
+
+    If it shows two capitalisations of `bootimage` all the same, one pin is enough.
+    """
+    tags: dict[str, str] = {}
+    for tag in listed["Tags"]["Tag"]:
+        key, value = str(tag["TagKey"]).casefold(), str(tag["TagValue"])
+        tags[key] = tags[key] if pin_of(tags) and key == "bootimage" else value
+    return tags
 
 
-def is_pinned(tags: dict[str, str]) -> bool:
-    return tags.get("bootimage", "").casefold() == "true"
+def pin_of(tags: dict[str, str]) -> str:
+    """Why nobody may delete what has these tags: a person's wish is any value but `false`; or an empty string."""
+    value = tags.get("bootimage", "")
+    return f"{PINNED}={one_line(value)}" if value.casefold() not in ("", "false") else ""
 
 
 def parse_seen(listed: Any) -> Seen:
@@ -573,7 +591,7 @@ def parse_seen(listed: Any) -> Seen:
         public=bool(listed.get("IsPublic")),
         in_use=listed.get("Usage") != "none",
         complete=0 < len(disks) == len(snapshots) or may_lack_disks,
-        pinned=is_pinned(tags),
+        pin=pin_of(tags),
         tag=tags.get("bootimage", "").casefold(),
         name=str(listed.get("ImageName", "")),
         snapshots=snapshots,
@@ -602,7 +620,7 @@ def redact(text: str) -> str:
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= 4:  # A shorter password cannot be redacted without garbling the log.
             text = text.replace(secret, f"<{secrets[secret]}>")
-    return re.sub(r"(Basic |Signature=|Signature%3D)[^&\s'\")]+", r"\1<redacted>", text)
+    return re.sub(r"(Basic |Signature=|Signature%3D|SecurityToken=)[^&\s'\")]+", r"\1<redacted>", text)
 
 
 def words_of(error: object) -> str:
@@ -633,6 +651,7 @@ class Environment(NamedTuple):
 
     key_id: str
     secret: str
+    security_token: str  # of a temporary key, or an empty string
     github_token: str
     web_ca: str | bool  # a file or folder of CA certificates, or True for those of certifi
     ecs_ca: str | bool
@@ -640,7 +659,7 @@ class Environment(NamedTuple):
 
 # urllib3 would take what follows an unencoded @, #, / or \ in a password as the host, and ask the DNS for it.
 PROXY = re.compile(
-    r"(https?://([^\s@/?#:\\\[\]]+(:[^\s@/?#:\\\[\]]*)?@)?)?"
+    r"https?://([^\s@/?#:\\\[\]]+(:[^\s@/?#:\\\[\]]*)?@)?"
     r"([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?"
 )
 
@@ -650,14 +669,19 @@ def read_environment() -> Environment:
     missing = [name for name in SECRETS[:2] if not os.environ.get(name, "").strip()]
     if missing:
         raise Refusal(f"{' and '.join(missing)} not set, or empty: set the environment variables of the access key")
-    used = [name for name in PROXIES if os.environ.get(name)]
-    for name in [name for name in used if name.lower() == "https_proxy"] or used:  # ALL_PROXY in place of it
-        if not (os.environ[name].isascii() and PROXY.fullmatch(os.environ[name])):
-            words = f"the environment variable {name} is not of the form http://user:password@host:port"
-            raise Refusal(f"{words}: correct it; write @ : / # ? \\ in user and password as %40 %3A %2F %23 %3F %5C")
-    key_id, secret, token = map(read_secret, SECRETS)
+    name = next((name for name in PROXIES if os.environ.get(name)), "")
+    proxy = os.environ.get(name, "")
+    proxy = proxy if not proxy or "://" in proxy else f"http://{proxy}"
+    if proxy and not (proxy.isascii() and PROXY.fullmatch(proxy)):
+        words = f"the environment variable {name} is not of the form http://user:password@host:port"
+        raise Refusal(f"{words}: correct it; write @ : / # ? \\ in user and password as %40 %3A %2F %23 %3F %5C")
+    os.environ.update(dict.fromkeys(PROXIES if proxy else (), proxy))  # requests and the SDK read the same.
+    key_id, secret, security_token, github_token = map(read_secret, SECRETS)
+    if key_id.startswith("STS.") and not security_token:
+        raise Refusal(f"{SECRETS[2]} is not set, or empty: a temporary key (STS.) needs its token")
     ca = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True  # "" would switch it off.
-    return Environment(key_id, secret, token, ca, os.environ.get("ALIBABA_CLOUD_CA_BUNDLE") or ca)
+    ecs_ca = os.environ.get("ALIBABA_CLOUD_CA_BUNDLE") or ca
+    return Environment(key_id, secret, security_token, github_token, ca, ecs_ca)
 
 
 def read_secret(name: str) -> str:
@@ -733,10 +757,12 @@ def explain_github_error(response: requests.Response, missing: str, token: bool)
     elif status == 429 or "Retry-After" in headers:
         seconds = one_line(headers.get("Retry-After", 3600))
         remedy = f"a rate limit: run again after {seconds} seconds{or_token}"
+    elif status == 403 and not words and "X-RateLimit-Limit" not in headers:
+        remedy = "another server answers for this host: check HTTPS_PROXY"
     elif status in (401, 403):
         remedy = "unset or replace GITHUB_TOKEN" if token else "set GITHUB_TOKEN"
     else:
-        remedy = "try again later"
+        remedy = "GitHub may have changed: look for a newer version of this program"
     said = one_line(words[1].decode(errors="replace")) if words else "no message"
     return f"{response.url}: HTTP status {status} ({said}): {remedy}"
 
@@ -748,6 +774,7 @@ class Ecs:
         self.region = region
         # Every region has an endpoint of this name; the SDK would ask another service for those that it does not know.
         self.host = f"ecs.{region}.aliyuncs.com"
+        self.security_token = environment.security_token
         key = (environment.key_id, environment.secret)
         # Seconds; the SDK's own table grants DescribeImages 38 and DeleteImage 36.
         timeouts = {"connect_timeout": CONNECT_TIMEOUT, "timeout": 40}
@@ -791,6 +818,8 @@ class Ecs:
         request.set_endpoint(self.host)
         for name, value in parameters.items():
             getattr(request, f"set_{name}")(value)
+        if self.security_token:
+            request.add_query_param("SecurityToken", self.security_token)
         operation = request_type.__name__[: -len("Request")]
         started = time.monotonic()
         result = ""
@@ -829,7 +858,10 @@ class Ecs:
             remedy = "check ALIYUN_ACCESS_KEY_ID, ALIYUN_ACCESS_KEY_SECRET and this machine's clock"
             return DeniedError(f"{message}: {remedy}", code)
         if PERMISSION_LACKING.fullmatch(code):
-            return DeniedError(f"ecs:{message}: grant ecs:{operation} to the key", code)
+            return DeniedError(f"ecs:{message}: grant ecs:{operation} to the key, or see which policy denies it", code)
+        # It is answered for a while after the image has left the listing (aliyun/terraform-provider-alicloud#3403).
+        if code == "SnapshotCreatedImage":
+            return PassingError(message, code, 10.0)
         if status >= 500 or status in (408, 429) or PASSING.fullmatch(code):
             return LostError(message, code, seconds)
         return OutsideError(message, code)
@@ -838,11 +870,13 @@ class Ecs:
 CREDENTIALS_REFUSED = re.compile(
     r"InvalidAccessKeyId(\..+)?|InvalidAccessKeySecret|SignatureDoesNotMatch|IncompleteSignature"
     r"|Forbidden(\.AccessKey|\.AccessKeyDisabled|\.RiskControl|\.UserVerification)?"
-    r"|NoEnabledAccessKey|InvalidSecurityToken.*|MissingSecurityToken|InvalidTimeStamp\.Expired"
+    r"|NoEnabledAccessKey|InvalidSecurityToken.*|MissingSecurityToken|InvalidTimeStamp\.Expired|IllegalTimestamp"
 )
 PERMISSION_LACKING = re.compile(r"Forbidden\.RAM|Forbidden\.NotSupportRAM|NoPermission.*")
 # These pass, with whatever status (aliyun/terraform-provider-alicloud#3437, aliyun/alibaba-cloud-sdk-go#39).
-PASSING = re.compile(r"SignatureNonceUsed|OperationConflict|SystemBusy|ServiceUnavailable.*|InternalError")
+PASSING = re.compile(
+    r"SignatureNonceUsed|Operation(Conflict|Denied\.ImageCopying)|SystemBusy|ServiceUnavailable.*|InternalError"
+)
 
 
 # Steps 1 and 2: the history of rhcos.json
@@ -983,7 +1017,8 @@ def find_builds(web: Web, history: History) -> tuple[Builds, list[str]]:
         if error.code not in ABSENT:
             raise Refusal(f"the builds could not be listed: {error}")
     if not listings:
-        raise Refusal(f"the store has no builds.json of release {history.release}: check the release")
+        words = f"the store has no builds.json of release {history.release}"
+        raise Refusal(f"{words}: check the release, and whether another server answers (HTTPS_PROXY)")
     builds: Builds = defaultdict(dict)
     for directory in directories:
         for build, urls in listings.get(directory, {}).items():
@@ -1067,7 +1102,7 @@ def read_store(web: Web, history: History, record: Record) -> tuple[Release, lis
     problems = log_failures("RHCOS store", "folder", dict.fromkeys(missing, OutsideError(words)))
     uploads, unread = find_uploads(web, builds, history, record)
     # Nothing of a bootimage would be pruned.
-    log_failures("RHCOS store", "bootimage's build", {b: e for b, e in unread.items() if b in history.builds})
+    log_failures("RHCOS store", "bootimage build", {b: e for b, e in unread.items() if b in history.builds})
     problems += log_failures("RHCOS store", "build", {b: e for b, e in unread.items() if b not in history.builds})
 
     recorded = [build for build in record if is_of_release(build, history.release)]
@@ -1078,7 +1113,8 @@ def read_store(web: Web, history: History, record: Record) -> tuple[Release, lis
     listed = dict.fromkeys(bootimages.values(), True)
     for image, is_due in named:
         listed[image] = listed.get(image, False) or is_due
-    read = frozenset([*recorded, *uploads])
+    known = {build for build in builds if reason_to_skip(build, history) in ("", BOOTIMAGE)} - unread.keys()
+    read = frozenset([*recorded, *known])
     return Release(history, builds, missing, uploads, bootimages, listed, read), problems
 
 
@@ -1097,8 +1133,8 @@ def reason_to_keep(image: Image, seen: Seen, release: Release) -> str:
         return BOOTIMAGE
     if not seen.own:
         return "not the account's own"
-    if seen.pinned:
-        return PINNED
+    if seen.pin:
+        return seen.pin
     if seen.in_use:
         return "used by an instance"
     if build not in release.builds:
@@ -1217,7 +1253,7 @@ class Region:
         self.own = {id: seen for id, seen in own.items() if seen.own}
         # No run deletes the first three kinds, and this one not the fourth.
         ranked = [id for id in self.own if id in self.release.bootimages]
-        ranked += [id for id in self.own if self.own[id].pinned]
+        ranked += [id for id in self.own if self.own[id].pin]
         ranked += [id for id in self.own if not BUILD_ID.search(self.own[id].name)]
         ranked += [id for id in self.own if Image(self.name, id) not in self.release.listed]
         self.witness = self.witness or ranked[:1]
@@ -1259,7 +1295,9 @@ class Region:
         self.looked_at = read_clocks()
         ids = [job.image.id for job in jobs]
         seen = self.ecs.list_images(ImageId=",".join(dict.fromkeys([*ids, *self.witness])))
-        check_listed(self.name, self.witness, [id for id in seen if seen[id].own], "DescribeImages")
+        # Without a witness, an image that the own listing showed is its own, unless its deletion was answered.
+        own = [job.image.id for job in jobs if job.image.id in self.own and job.state is State.OPEN]
+        check_listed(self.name, self.witness or own, [id for id in seen if seen[id].own], "DescribeImages")
         for job in jobs:
             job.listed = job.image.id in seen
             job.seen = seen.get(job.image.id, job.seen)
@@ -1364,6 +1402,10 @@ class Region:
         check_listed(self.name, self.witness_snapshots(), listed, "DescribeSnapshots")
         deleted = [job for job in self.others if job.state in (State.TO_DELETE, State.DELETED)]
         behind = {id: job.image for job in deleted for id in job.snapshots}
+        seen = self.own | {job.image.id: job.seen for job in [*self.bootimages, *self.others] if job.seen}
+        gone = {job.image.id for job in self.others if job.state in (State.TO_DELETE, State.DELETED, State.GONE)}
+        self.in_use = {id for image in seen.keys() - gone for id in seen[image].snapshots}
+        self.sweep_began = time.monotonic()
         marked = [id for id, tags in listed.items() if tags and tags.get(MARK) == self.release.history.release]
         self.snapshots = [SnapshotJob(self.name, id, behind.get(id)) for id in dict.fromkeys([*behind, *marked])]
         random.shuffle(self.snapshots)
@@ -1385,8 +1427,9 @@ class Region:
             if self.args.dry_run or state is not State.TO_DELETE:
                 job.settle(state, reason)
         call_each(self.delete_snapshot, [job for job in jobs if job.state is State.OPEN], REGION_THREADS)
-        for job in jobs:
-            if job.state is State.FAILED:  # What the API refuses for good stays.
+        is_late = time.monotonic() - self.sweep_began >= 120
+        for job in jobs:  # What the API refuses for good stays, and what is not free two minutes after its image went.
+            if job.state is State.FAILED or (is_late and type(job.error) is PassingError):
                 job.settle(State.KEPT, str(job.error))
 
     def decide_snapshot(self, job: SnapshotJob, seen: Mapping[str, dict[str, str] | None]) -> tuple[State, str]:
@@ -1396,8 +1439,12 @@ class Region:
         tags = seen[job.id]
         if tags is None:
             return State.KEPT, "shown without tags"
-        if is_pinned(tags):
-            return State.KEPT, PINNED
+        if pin_of(tags):
+            return State.KEPT, pin_of(tags)
+        if "acs:ecs:sharedfrom" in tags:
+            return State.KEPT, "shared by another account"
+        if job.id in self.in_use:
+            return State.KEPT, "an image that stays is made from it"
         is_marked = job.behind or tags.get(MARK) == self.release.history.release
         return (State.TO_DELETE, "") if is_marked else (State.KEPT, "no longer marked")
 
@@ -1421,7 +1468,7 @@ def log_outcomes(images: Iterable[Job], snapshots: Iterable[Job]) -> None:
                 log.info("would tag bootimage=true %s", job)
             elif job.reason in (MISSING, FOREIGN):
                 log.warning("%s is a bootimage, but it is not in the account (%s)", job, job.reason)
-            elif job.state is State.GONE:
+            elif job.state is State.GONE and job.reason != IN_CLOSED_REGION:
                 image_log.info("%s is already gone: %s", job, job.reason)
             elif job.state is State.KEPT and job.reason != BOOTIMAGE:
                 image_log.log(level, "%s is kept: %s", job, job.reason)
@@ -1431,9 +1478,13 @@ def plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def without_url(reason: object) -> str:
+    return re.sub(r"https://\S+: ", "", str(reason))
+
+
 def summary_of(reason: object) -> str:
-    """The reason without what differs from one image to the next, such as the RequestId."""
-    return str(reason).partition(" (")[0]
+    """The reason without what differs from one image or build to the next, such as the URL or the RequestId."""
+    return without_url(reason).partition(" (")[0]
 
 
 def log_failures(where: str, kind: str, errors: Mapping[Item, OutsideError | None]) -> list[str]:
@@ -1446,7 +1497,7 @@ def log_failures(where: str, kind: str, errors: Mapping[Item, OutsideError | Non
     lines = []
     for failed in by_reason.values():
         named = f" ({', '.join(str(getattr(item, 'id', item)) for item in failed)})" if len(failed) <= 10 else ""
-        lines.append(f"{where}: {plural(len(failed), kind)}{named}: {errors[failed[0]]}")
+        lines.append(f"{where}: {plural(len(failed), kind)}{named}: {without_url(errors[failed[0]])}")
         log.warning("%s", lines[-1])
     return lines
 
@@ -1512,7 +1563,7 @@ def save_record(path: str, update: Callable[[Record], Record]) -> list[str]:
     try:
         update_file(path, lambda content: f"{json.dumps(update(load_record(path, content)), indent=2)}\n".encode())
         return []
-    except (OSError, Refusal) as error:
+    except (OSError, RecursionError, Refusal) as error:
         said = f"the record {path} could not be written, and is unchanged: {error}"
         return [f"{said}; the next run will find the deleted images gone"]
 
@@ -1534,9 +1585,13 @@ def update_file(path: str, new_content: Callable[[bytes], bytes]) -> None:
             with replacing:
                 try:
                     with open(temporary, "xb") as file:
-                        file.write(content)
+                        file.write(content or b"{}")  # A full disk is to be noticed at the start.
                         file.flush()
-                        os.fsync(file.fileno())
+                        try:
+                            os.fsync(file.fileno())
+                        except OSError as error:  # CIFS and FUSE may not know it (bup/bup#37).
+                            if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+                                raise
                     with contextlib.suppress(OSError):
                         shutil.copymode(path, temporary)
                     if read_file(path) == before:
@@ -1574,8 +1629,8 @@ def run(args: argparse.Namespace) -> int:
     """Do the seven steps; returns the exit status: 0, or 1 if some images were not pruned."""
     environment = read_environment()
     record = load_record(args.filename)
-    if not os.path.exists(args.filename):
-        log.info("no record at %s: every build is read", args.filename)
+    if not record:
+        log.info("no builds on record at %s: every build is read", args.filename)
     if not args.dry_run:
         check_replaceable(args.filename)
     web = Web(environment)
@@ -1627,10 +1682,13 @@ def prune_regions(
     with ThreadPoolExecutor(MOST_REGIONS) as pool:
         list(pool.map(lambda region: region.prune(release), regions.values()))
     images = [job for region in regions.values() for job in [*region.bootimages, *region.others]]
-    for image, is_due in release.listed.items():
-        if is_due and image.region in CLOSED_REGIONS:
-            images.append(ImageJob(image))
-            images[-1].settle(State.GONE, f"in a closed region ({image.region}, since {CLOSED_REGIONS[image.region]})")
+    for name, date in CLOSED_REGIONS.items():
+        closed = [ImageJob(image) for image, is_due in release.listed.items() if is_due and image.region == name]
+        for job in closed:
+            job.settle(State.GONE, IN_CLOSED_REGION)
+        images += closed
+        if closed:
+            log.info("%s is closed since %s, with %s", name, date, plural(len(closed), "image"))
     return images
 
 
@@ -1648,8 +1706,8 @@ def summarize(
     with_images = {image.build for image in release.listed}
     kinds = []
     for build, urls in release.builds.items():
-        unread = "tombstones" if all(urls.values()) else "not read"
-        found = "to prune" if build in with_images else "without images" if build in release.read else unread
+        known = "without images" if build in release.read else "not read"
+        found = "to prune" if build in with_images else "tombstones" if all(urls.values()) else known
         kinds.append(reason_to_skip(build, release.history) or ("on record" if build in record else found))
     yield balance("listed by the store:", "build", kinds)
     others = [job for job in images if job.image.id not in release.bootimages]
@@ -1728,7 +1786,7 @@ class LogFile(logging.handlers.WatchedFileHandler):
         # This thread holds the lock of this handler: every other one waits for it at its next line.
         others = logging.Logger(log.name)
         others.handlers = [handler for handler in log.handlers if handler is not self]
-        end_process(1, f"{reason}; give another --log-to-file", others)
+        end_process(1, f"{reason}: free space, or give another --log-to-file{what_was_deleted()}", others)
 
 
 CLEAR_LINE = "\r\033[K"
@@ -1750,6 +1808,8 @@ def start_log(path: str, debug: bool, release: str) -> None:
     if sys.stdout:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")
+            with contextlib.suppress(OSError, ValueError):  # Where a parent wants no waiting, lines would be lost.
+                os.set_blocking(sys.stdout.fileno(), True)
         to_stdout = logging.StreamHandler(sys.stdout)
         # Each line takes the place of the status line, which comes again half a second later.
         to_stdout.setFormatter(RedactingFormatter(f"{CLEAR_LINE if is_terminal() else ''}%(levelname)-7s %(message)s"))
@@ -1810,11 +1870,8 @@ def end_process(status: int, message: str, log: logging.Logger = log) -> None:
 
 
 def end_at_once(signum: int, _: object) -> None:
-    images, snapshots = count_deleted(progress.jobs), count_deleted(progress.snapshots)
-    # A deletion counts when it is answered.
-    done = f"at least {plural(images, 'image')} and {plural(snapshots, 'snapshot')} deleted"
-    how = f"interrupted by {signal.Signals(signum).name} ({progress})"
-    end_process(128 + signum, f"{how}: {done}; run the same command again to continue")
+    how = f"interrupted by {signal.Signals(signum).name} ({progress}){what_was_deleted()}"
+    end_process(128 + signum, f"{how}; run the same command again to continue")
 
 
 def release_number(text: str) -> str:
@@ -1854,8 +1911,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 def run_and_log(args: argparse.Namespace) -> int:
     """Run, and turn every exception into a line of the log."""
     try:
-        what = "dry run" if args.dry_run else "run"
-        log.info("%s of release %s; record: %s, log: %s", what, args.release, args.filename, args.log_to_file)
+        what = f"{'dry run' if args.dry_run else 'run'} of release {args.release}"
+        options = " --delete-snapshots" if args.delete_snapshots else ""
+        digest = hashlib.sha256(read_file(__file__)).hexdigest()[:12]
+        log.info("%s%s; record: %s, log: %s, main.py: %s", what, options, args.filename, args.log_to_file, digest)
         return run(args)
     except Refusal as error:
         log.error("%s (nothing was changed)", error)

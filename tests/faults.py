@@ -114,6 +114,7 @@ class Faults:
     commits_listed: int | None = None  # The list of commits ends after so many, with status 200.
     listing_lag: float = 0.0  # seconds that a deleted image stays listed
     leaving_rate: float | None = None  # so many deleted images leave the listing in a second, one after the other
+    snapshot_lag: float = 0.0  # seconds until a snapshot is free after its image has left the listing
     untagged_shown_without_tags: bool = False  # as in old samples of the answer of DescribeSnapshots
     most_connections: int | None = None  # that the proxy allows at the same time
     proxy_refusal: str = ""  # the status that the proxy answers instead of connecting

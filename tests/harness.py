@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 from faults import Call, Faults
 from proxy import Sandbox
-from world import GITHUB_TOKEN, SECRETS, EcsImage, World, ecs_host
+from world import GITHUB_TOKEN, SECRETS, SECURITY_TOKEN, EcsImage, World, ecs_host
 
 import main
 from main import CLOSED_REGIONS
@@ -46,7 +46,7 @@ def small_world() -> World:
 
 def make_seen(build: str = PRIVATE_BUILD, **changes: Any) -> main.Seen:
     """An image of this build that may be deleted, as DescribeImages shows it, but for the changes."""
-    fields: dict[str, Any] = {"own": True, "public": False, "in_use": False, "pinned": False, "tag": "false"}
+    fields: dict[str, Any] = {"own": True, "public": False, "in_use": False, "pin": "", "tag": "false"}
     fields |= {"name": f"rhcos-{build}", "snapshots": ("s-1",), "complete": True}
     return main.Seen(**(fields | changes))
 
@@ -64,7 +64,7 @@ def make_region(
     ecs: Any, release: main.Release | None = None, witness: Sequence[str] = ("m-witness",), options: Sequence[str] = ()
 ) -> main.Region:
     """A region of main.py in this process, which has just looked, with these calls in place of ECS."""
-    environment = main.Environment("key ID", "secret", "", True, True)
+    environment = main.Environment("key ID", "secret", "", "", True, True)
     region = main.Region(REGIONS[0], environment, main.parse_args([*options, "4.10"]))
     ecs.client = region.ecs.client
     region.ecs, region.release, region.witness = ecs, release or make_release(), list(witness)
@@ -213,7 +213,7 @@ def check_secrets(run: Run) -> None:
     """No secret in the output, nor in any file that the run left, not even in the encoding of a URL."""
     texts = [run.output] + [path.read_text(errors="replace") for path in run.folder.rglob("*") if path.is_file()]
     for text in map(unquote, texts):
-        for secret in (*SECRETS.keys(), *SECRETS.values(), GITHUB_TOKEN):
+        for secret in (*SECRETS.keys(), *SECRETS.values(), SECURITY_TOKEN, GITHUB_TOKEN):
             assert secret not in text
         assert not run.sandbox.ecs.signatures.intersection(re.findall(r"[A-Za-z0-9+/]{27}=", text))
 

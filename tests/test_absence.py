@@ -95,7 +95,7 @@ def test_absent_image_is_gone_only_with_a_witness(
     assert make_region(SimpleNamespace(), witness=["m-witness"] if has_witness else []).decide(job) == (state, reason)
 
 
-PINNED, OWN = make_seen(pinned=True), make_seen(name="my-server")
+PINNED, OWN = make_seen(pin="pinned"), make_seen(name="my-server")
 OTHER_RELEASE = make_seen("411.86.202207150124-0")
 WITNESSES: dict[str, tuple[dict[str, Seen], list[str]]] = {  # m-1 is a candidate of this run
     "a bootimage": ({"m-1": SEEN, "m-2": OWN, "m-3": PINNED, "m-named": SEEN}, ["m-named"]),
@@ -184,6 +184,17 @@ def test_image_that_a_list_names_in_another_region_stays_with_a_warning(world: W
     assert run.line("images that no list names, kept: 1")
 
 
+def test_image_of_a_region_without_a_witness_that_was_listed_is_its_own_witness(world: World, prune: Prune) -> None:
+    """A look that does not show it is a lost one."""
+    image = world.add_build("410.84.202206010000-0", ["eu-west-1"])[0]
+    prune.faults.failing = [Fault("DescribeImages", NO_IMAGES, "eu-west-1", id=image.id)]
+    prune.clock_speed = 60
+    run = prune()
+    assert run.status == 1 and run.line("ERROR", f"eu-west-1: 1 image ({image.id})", "should be there, is not listed")
+    prune.faults.failing = []
+    assert prune().status == 0 and not image.listed
+
+
 def test_incomplete_record_is_named_as_such(world: World, prune: Prune) -> None:
     other = "411.86.202207150124-0"  # whose images are another run's business
     world.add_build(other, REGIONS, "another release's", directory="releases/rhcos-4.11")
@@ -210,11 +221,13 @@ def test_tombstone_without_a_meta_json_is_no_failure_and_not_on_record(world: Wo
     world.listings["prod/streams/4.10/builds"] = [{"id": twice, "arches": ["x86_64"]}]
     world.metas[meta_path(twice, directory="prod/streams/4.10/builds")] = world.metas[meta_path(twice)]
     del world.metas[meta_path(gone)]
+    world.add_image(unlisted := EcsImage("m-of-a-tombstone", REGION, gone, "not listed"))
     run = prune()
     assert (run.status, world.listed("to be pruned")) == (0, [])
     assert gone not in run.record and len(run.record[both]) == len(run.record[twice]) == len(REGIONS)
     assert run.line("other images found: 10 images = 10 deleted")
     assert run.line("listed by the store", "1 tombstones")
+    assert run.line("WARNING", unlisted.id, "stays: no meta.json names it")
     assert len(run.calls("store", f"{both}/x86_64/meta.json")) == 1
     prune.write_record({})
     del world.metas[meta_path(both)]  # It is no tombstone, because builds.json lists it, too.
@@ -240,7 +253,7 @@ def test_what_was_read_of_a_bootimage_is_kept_although_the_rest_could_not_be_rea
         world.metas[meta_path(build)]["aliyun"].append({"name": REGION, "id": image.id})
     next(entry for entry in world.listings[world.directory] if entry["id"] == BOOTIMAGE)["arches"].append("aarch64")
     run = prune()  # There is no meta.json of aarch64.
-    assert run.status == 0 and run.line("WARNING", "RHCOS store: 1 bootimage's build", BOOTIMAGE, "403")
+    assert run.status == 0 and run.line("WARNING", "RHCOS store: 1 bootimage build", BOOTIMAGE, "403")
     assert image.listed and image.tags == {"bootimage": "true"}
 
 

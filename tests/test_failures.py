@@ -128,7 +128,7 @@ def test_exception_that_nothing_expects_fails_its_region_only(caplog: pytest.Log
 def test_what_a_look_has_settled_stays_although_the_others_cannot_be_tagged(caplog: pytest.LogCaptureFixture) -> None:
     """The deletion of one was carried out, but its answer lost: it is logged and counted once."""
     pinned, gone, _ = jobs = [ImageJob(Image(REGION, id), make_seen(tag="")) for id in ("m-1", "m-2", "m-3")]
-    shown = {"m-1": make_seen(pinned=True), "m-3": make_seen(tag=""), "m-witness": make_seen()}
+    shown = {"m-1": make_seen(pin="pinned"), "m-3": make_seen(tag=""), "m-witness": make_seen()}
 
     def call(*_: object, **__: object) -> None:
         raise main.ThrottledError("wait")
@@ -138,7 +138,7 @@ def test_what_a_look_has_settled_stays_although_the_others_cannot_be_tagged(capl
     with pytest.raises(main.ThrottledError), caplog.at_level("INFO"):
         region.prune_batch(jobs)
     assert [job.state for job in jobs] == [State.KEPT, State.DELETED, State.OPEN]
-    assert caplog.text.count(f"{gone} deleted") == 1 and pinned.reason == main.PINNED
+    assert caplog.text.count(f"{gone} deleted") == 1 and pinned.reason == "pinned"
 
 
 RISK = ecs_error(403, "Forbidden.RiskControl")
@@ -180,7 +180,7 @@ def test_image_whose_look_fails_for_good_costs_few_calls_and_holds_up_few_others
     assert run.status == 1 and bad in run.line("ERROR", f"{REGION}: ", "DescribeImages")
     assert len(world.listed("to be pruned")) <= 1 + others
     assert calls_in(run, REGION, "DescribeImages") < calls
-    assert minutes_of(run, "ecs") < 10
+    assert sum(call.status == 0 for call in run.calls("ecs", "DescribeImages")) <= 9  # of 40 seconds
 
 
 @pytest.mark.parametrize("lag", [20, 100])
@@ -251,7 +251,7 @@ def test_images_that_somebody_pins_meanwhile_are_kept_although_their_deletion_is
     run = prune()
     assert run.status == 0
     assert {image.id for image in world.listed("to be pruned")} == pinned and len(pinned) == 8
-    assert all(run.line("WARNING", id, main.PINNED) for id in pinned)
+    assert all(run.line("WARNING", id, f"{main.PINNED}=true") for id in pinned)
 
 
 def test_damaged_document_is_a_lost_answer(world: World, prune: Prune) -> None:

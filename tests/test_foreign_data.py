@@ -29,7 +29,7 @@ def web(document: Any) -> Any:
 
 def ecs(answer: Any) -> main.Ecs:
     """An Ecs whose every call has this answer."""
-    region = main.Ecs(REGIONS[0], main.Environment("LTAI5tSandbox", "secret-of-the-sandbox", "", True, True))
+    region = main.Ecs(REGIONS[0], main.Environment("LTAI5tSandbox", "secret-of-the-sandbox", "", "", True, True))
     region.call = lambda *_, **__: answer  # type: ignore[method-assign]
     return region
 
@@ -132,7 +132,7 @@ GITHUB_ERRORS: list[tuple[int, dict[str, str], bool, str]] = [
     (429, SPENT | {"X-RateLimit-Reset": "soon"}, True, ".* the next hour: run again then"),
     (403, {"X-RateLimit-Remaining": "31", "Retry-After": "77"}, True, ".* after 77 seconds"),
     (429, {}, False, ".* after 3600 seconds, or set GITHUB_TOKEN"),
-    (418, {}, True, "try again later"),
+    (418, {}, True, "GitHub may have changed: .*"),
 ]
 
 
@@ -145,6 +145,7 @@ def test_refusal_of_github_is_quoted_with_the_remedy() -> None:
 
 CREDENTIALS = "InvalidAccessKeyId.NotFound InvalidAccessKeySecret SignatureDoesNotMatch Forbidden Forbidden.AccessKey"
 CREDENTIALS += " Forbidden.RiskControl NoEnabledAccessKey InvalidSecurityToken.Expired InvalidTimeStamp.Expired"
+CREDENTIALS += " IllegalTimestamp"
 ECS_ERRORS = [
     (403, CREDENTIALS, DeniedError),
     (403, "Forbidden.RAM Forbidden.NotSupportRAM NoPermission NoPermission.System", DeniedError),
@@ -152,7 +153,8 @@ ECS_ERRORS = [
     (503, "Throttling.Api", ThrottledError),
     *((status, "Any.Code", LostError) for status in (500, 408, 429)),
     (400, "SignatureNonceUsed OperationConflict SystemBusy ServiceUnavailable InternalError", LostError),
-    (403, "ImageUsingByInstance ImageIsPublic OperationDenied.ImageCopying Forbidden.Other", OutsideError),
+    (403, "OperationDenied.ImageCopying", LostError),
+    (403, "ImageUsingByInstance ImageIsPublic OperationDenied Forbidden.Other", OutsideError),
 ]
 
 

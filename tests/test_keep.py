@@ -46,7 +46,7 @@ DECISIONS = {
     "named for a bootimage": (IMAGE, make_seen(BOOTIMAGE), main.BOOTIMAGE),
     "named for a bootimage behind another build": (IMAGE, make_seen(f"{BUILD}-was-{BOOTIMAGE}"), main.BOOTIMAGE),
     "another account's": (IMAGE, SEEN._replace(own=False), "account"),
-    "pinned": (IMAGE, SEEN._replace(pinned=True), main.PINNED),
+    "pinned": (IMAGE, SEEN._replace(pin="pinned"), "pinned"),
     "used by an instance": (IMAGE, SEEN._replace(in_use=True), "instance"),
     "named for a young build": (IMAGE, make_seen(YOUNG), main.TOO_YOUNG),
     "named for an impossible date": (IMAGE, make_seen(IMPOSSIBLE_DATE), main.NO_DATE),
@@ -69,11 +69,28 @@ def test_image_is_deleted_only_if_nothing_speaks_against_it(image: Image, seen: 
     assert word in reason if word else reason == ""
 
 
-def test_pin_is_known_in_any_capitalisation_and_among_other_tags() -> None:
-    pins = ("bootimage=true", "bootimage=True", "Bootimage=true", "BOOTIMAGE=TRUE")
-    for tag in (*pins, "bootimage=false", "bootimage=", "not-bootimage=true", "other=true"):
-        tags = [dict(zip(("TagKey", "TagValue"), each.split("="))) for each in ("a=true", tag, "bootimage2=true")]
-        assert main.parse_seen({"Tags": {"Tag": tags}}).pinned == (tag in pins)
+PINS = {"bootimage=true", "Bootimage=true", "BOOTIMAGE=TRUE", "bootimage=yes", "bootimage=1", "bootimage=true "}
+NO_PINS = {"bootimage=false", "BootImage=False", "bootimage=", "not-bootimage=true", "other=true"}
+
+
+@pytest.mark.parametrize("first", ["bootimage=false", "Bootimage=", "a=true"])
+def test_pin_is_any_value_but_false_of_any_capitalisation_in_any_order(first: str) -> None:
+    for tag in (*PINS, *NO_PINS):
+        for tags in ((first, tag), (tag, first)):
+            shown = [dict(zip(("TagKey", "TagValue"), each.split("="))) for each in (*tags, "bootimage2=true")]
+            pin = main.parse_seen({"Tags": {"Tag": shown}}).pin
+            assert pin == (f"{main.PINNED}={tag.partition('=')[2].strip()}" if tag in PINS else ""), tags
+
+
+def test_image_that_a_person_has_pinned_by_another_value_stays_with_a_warning(world: World, prune: Prune) -> None:
+    values = ("yes", "keep", "true ")
+    images = [world.add_build(f"410.84.20220601000{n}-0", [REGION], "pinned")[0] for n in range(len(values))]
+    for image, value in zip(images, values):
+        image.tags = {"bootimage": value}
+    run = prune()
+    assert (run.status, world.listed("to be pruned")) == (0, [])
+    assert [image.tags["bootimage"] for image in images] == [*values]
+    assert all(run.line("WARNING", i.id, f"pinned by its tag bootimage={v.strip()}") for i, v in zip(images, values))
 
 
 SHOWN = {"Tags": {"Tag": []}, "Usage": "none", "Status": "Available"}
@@ -122,7 +139,7 @@ def test_image_is_a_bootimage_if_any_list_says_so_and_looked_at_unless_all_say_d
     uploads |= listed(OTHER_BUILD, "m-twice")
     record = recorded(BOOTIMAGE, True, "m-recorded") | recorded(UNLISTED, False, "m-failed", "m-again")
     record |= recorded(IMPOSSIBLE_DATE, True, "m-again", "m-gone") | recorded(OTHER_RELEASE, False, "m-other")
-    monkeypatch.setattr(main, "find_builds", lambda *_: ({}, []))
+    monkeypatch.setattr(main, "find_builds", lambda *_: ({build: {} for build in uploads}, []))
     monkeypatch.setattr(main, "find_uploads", lambda *_: (uploads, {}))
     no_web: Any = None
     release, _ = main.read_store(no_web, RELEASE.history, record)
@@ -158,7 +175,7 @@ def test_what_an_old_look_settles_is_settled_although_the_rest_is_looked_at_agai
     jobs = [ImageJob(IMAGE), ImageJob(Image(REGION, "m-kept", BUILD))]
     ecs = SimpleNamespace()
     region = make_region(ecs, RELEASE, witness=())
-    seen = {IMAGE.id: make_seen(BUILD, tag=""), "m-kept": make_seen(BUILD, pinned=True)}
+    seen = {IMAGE.id: make_seen(BUILD, tag=""), "m-kept": make_seen(BUILD, pin="pinned")}
 
     def look(**_: str) -> dict[str, Seen]:
         region.looked_at = (0.0, 0.0)
@@ -166,7 +183,7 @@ def test_what_an_old_look_settles_is_settled_although_the_rest_is_looked_at_agai
 
     ecs.list_images = look  # Any other call is an error.
     region.prune_batch(jobs)
-    assert [(job.state, job.reason) for job in jobs] == [(State.OPEN, ""), (State.KEPT, main.PINNED)]
+    assert [(job.state, job.reason) for job in jobs] == [(State.OPEN, ""), (State.KEPT, "pinned")]
 
 
 def test_nothing_that_can_block_comes_between_check_and_deletion(monkeypatch: pytest.MonkeyPatch) -> None:

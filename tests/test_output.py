@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import time
 from datetime import datetime
 
 import pytest
-from faults import FORBIDDEN, Fault, ecs_error
+from faults import FORBIDDEN, Answer, Fault, ecs_error
 from harness import BOOTIMAGE, OLD_BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, in_shell
 from world import (
     GITHUB_TOKEN,
@@ -37,7 +38,7 @@ def test_pipe_gets_every_line_that_the_log_gets_from_the_first_to_the_last(prune
     log = [re.sub(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} 4.10 [A-Z]+ ", "", line) for line in run.log.splitlines()]
     lines = [line[8:] for line in run.output.splitlines()]
     assert sorted(lines) == sorted(log)
-    assert re.match(r"run of release 4.10; .*deleted_images.json.*aliyun_pruner.log", lines[0])
+    assert re.match(r"run of release 4.10; .*deleted_images.json.*aliyun_pruner.log, main.py: [0-9a-f]{12}$", lines[0])
     assert re.match(r"ended with status 0 after 0:\d\d:\d\d", lines[-1])
 
 
@@ -68,7 +69,7 @@ def test_dry_run_names_each_change_and_changes_nothing(world: World, prune: Prun
     pinned = world.add_build("410.84.202206070000-0", REGIONS[:1], "pinned", tags={"bootimage": "true"})[0]
     run = prune("--delete-snapshots", "--dry-run", "4.10")
     assert (run.status, path.read_text()) == (0, record)
-    assert run.line(pinned.id).endswith(f"is kept: {main.PINNED}")
+    assert run.line(pinned.id).endswith("is kept: pinned by its tag bootimage=true")
     for image in images:
         line = run.line(image.id, "would delete" if image.kind != "bootimage" else "would tag bootimage=true")
         assert ("after making it private" in line) == (image.build == PUBLIC_BUILD)
@@ -155,7 +156,7 @@ def test_log_says_what_was_believed_with_the_release_in_each_line(world: World, 
     world.add_build("410.84.test-0", REGIONS[:1], "undated build")
     run = prune("--delete-snapshots", "4.10")
     assert all(re.match(r"\S+ 4\.10 (INFO|WARNING) ", line) for line in run.log.splitlines())
-    assert f"no record at {prune.folder / 'deleted_images.json'}: every build is read" in run.log
+    assert f"no builds on record at {prune.folder / 'deleted_images.json'}: every build is read" in run.log
     for commit, build in zip(world.branches["release-4.10"], (BOOTIMAGE, OLD_BOOTIMAGE)):
         assert f"commit {commit} names {build}" in run.log
     assert f"build {young} is left: {main.TOO_YOUNG}" in run.log
@@ -163,7 +164,7 @@ def test_log_says_what_was_believed_with_the_release_in_each_line(world: World, 
     assert f"{IMAGE.replace('m-', 's-')} deleted (behind {IMAGE}, {PUBLIC_BUILD})" in run.log
     assert len(re.findall(r" m-.* deleted$", run.log, re.MULTILINE)) == 4
     assert run.log.count(" deleted (behind m-") == 4
-    assert "no record at" not in prune().output
+    assert "no builds on record" not in prune().output
 
 
 def test_debug_run_has_each_call_with_what_it_is_about_and_no_secret_is_in_any_output(prune: Prune) -> None:
@@ -206,6 +207,39 @@ def test_run_is_completed_whatever_becomes_of_its_output(world: World, prune: Pr
     run = prune(prefix=in_shell(script))
     assert (run.status, world.listed("to be pruned")) == (0, [])
     assert "status 0" in run.log.splitlines()[-1]
+
+
+def test_slow_reader_of_a_pipe_that_does_not_wait_gets_every_line(prune: Prune) -> None:
+    """A parent may have set O_NONBLOCK on it (nickstenning/honcho#168)."""
+    prune.world.add_builds_around(200, REGIONS, datetime(2022, 2, 1), empty=1000)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with prune.started(stdout=writer) as started:
+        os.close(writer)
+        started.wait_until(lambda sandbox: sum(call.what == "DeleteImage" for call in sandbox.calls) > 50)
+        time.sleep(2)  # The run has more to say than fits into the pipe.
+        with open(reader) as pipe:
+            lines = pipe.read().splitlines()
+        run = started.finish()
+    assert run.status == 0 and len(lines) == len(run.log.splitlines()) > 1000
+
+
+def test_region_that_is_closed_gets_a_line_with_what_it_took(prune: Prune) -> None:
+    prune.world.add_build("410.84.202206010000-0", ["ap-south-1", REGIONS[0]])
+    prune.world.add_build("410.84.202206020000-0", ["ap-south-1"])
+    run = prune()
+    assert run.line("ap-south-1 is closed since 2024-07-15, with 2 images")
+    assert run.line("other images not seen: 2 images = 2 in a closed region")
+
+
+def test_builds_that_cannot_be_read_are_one_line_without_the_url_of_one(prune: Prune) -> None:
+    prune.world.add_builds_around(30, REGIONS, datetime(2022, 2, 1))
+    prune.faults.failing, prune.clock_speed = [Fault("/meta.json", Answer(500))], 60
+    run = prune()
+    assert re.search(r"ERROR   RHCOS store: 33 builds: HTTP status 500; try again later\n", run.output)
+    assert re.search(r"WARNING RHCOS store: 2 bootimage builds \(\S+, \S+\): HTTP status 500", run.output)
+    left = re.findall(r" (410\S+) is left: (?:https://\S+/(\S+)/x86_64/meta.json: )?HTTP status 500", run.log)
+    assert len(left) == 35 and all(named in (build, "") for build, named in left)
 
 
 def test_progress_is_logged_every_30_seconds_where_there_is_no_terminal(prune: Prune) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import itertools
 import json
@@ -132,9 +133,14 @@ def test_two_runs_at_once_share_a_record_and_keep_what_others_wrote_meanwhile(wo
     world.add_bootimage("411.86.202207150124-0", REGIONS)
     world.add_build(OTHER_BUILD, REGIONS)
     prune.faults.latency["ecs"] = 0.05
+    calls = itertools.count()
+
+    def write(call: Call) -> None:
+        if call.what == "TagResources" and next(calls) == 0:
+            prune.write_record({NEW_BUILD: []})
+
+    prune.faults.on_call = write
     with prune.started("--log-to-file", "a", "4.10") as one, prune.started("--log-to-file", "b", "4.11") as other:
-        other.wait_until(lambda sandbox: any(call.what == "TagResources" for call in sandbox.calls))
-        prune.write_record({NEW_BUILD: []})
         run, other_run = one.finish(), other.finish()
     assert (run.status, other_run.status) == (0, 0)
     assert run.record.keys() >= {NEW_BUILD, PUBLIC_BUILD, PRIVATE_BUILD, OTHER_BUILD}
@@ -215,6 +221,34 @@ def test_record_that_does_not_fit_on_the_disk_stays_as_it_was(prune: Prune, kibi
     assert (path.read_text(), prune.files) == (before, {"deleted_images.json"})
 
 
+def test_full_disk_is_noticed_at_the_start_also_if_there_is_no_record(prune: Prune) -> None:
+    run = prune("--log-to-file", "/dev/null", "4.10", prefix=in_shell('ulimit -f 0; exec "$@"'))
+    assert run.line("ERROR", "cannot be replaced", "nothing was changed") and run.sandbox.calls == []
+
+
+@pytest.mark.parametrize(("code", "is_told"), [(errno.EINVAL, False), (errno.EOPNOTSUPP, False), (errno.EIO, True)])
+def test_file_system_that_does_not_know_fsync_gets_the_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, is_told: bool
+) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    assert bool(main.save_record(str(tmp_path / "record.json"), lambda _: {NEW_BUILD: []})) == is_told
+
+
+def test_empty_record_is_said_to_be_one(prune: Prune) -> None:
+    prune.write_record("")
+    assert prune("--dry-run", "4.10").line("no builds on record", "every build is read")
+
+
+def test_record_that_is_nested_too_deeply_to_be_written_again_is_told(tmp_path: Path) -> None:
+    def nest(_: main.Record) -> main.Record:
+        raise RecursionError("maximum recursion depth exceeded")
+
+    assert "is unchanged: maximum recursion depth" in main.save_record(str(tmp_path / "record.json"), nest)[0]
+
+
 def test_log_that_is_rotated_away_is_opened_anew(world: World, prune: Prune) -> None:
     """logrotate with `compress` removes the file that is still open."""
     world.add_builds_around(60, REGIONS, datetime(2022, 2, 1))
@@ -252,7 +286,7 @@ def test_log_that_cannot_be_opened_anew_ends_the_run(world: World, prune: Prune)
     prune.faults.on_call = replace_by_folder
     run = prune()
     assert run.status == 1
-    assert run.line("ERROR", "aliyun_pruner.log cannot be written", "directory", "--log-to-file")
+    assert run.line("ERROR", "aliyun_pruner.log cannot be written", "free space, or give another --log-to-file")
     assert world.listed("to be pruned")
 
 
@@ -261,7 +295,7 @@ def test_log_that_can_no_longer_be_written_ends_the_run_before_the_next_deletion
     world.add_builds_around(60, REGIONS, datetime(2022, 2, 1))
     run = prune(prefix=in_shell('ulimit -f 16; exec "$@"'))  # The log may have 16 KiB.
     assert run.status == 1
-    assert run.line("ERROR", "aliyun_pruner.log", "--log-to-file")
+    assert run.line("ERROR", "aliyun_pruner.log", "--log-to-file: at least ", " images and 0 snapshots deleted")
     deleted = [image for image in world.images.values() if not image.listed]
     assert world.listed("to be pruned")
     assert [image.id for image in deleted if image.snapshots[0] not in run.log] == []

@@ -11,8 +11,22 @@ from urllib.parse import unquote
 import pytest
 import trustme
 from faults import FORBIDDEN, HANGS, NO_IMAGES, Answer, Fault, Faults
-from harness import PUBLIC_BUILD, REGIONS, Prune, assert_refused, make_release
-from world import API_HOST, BUILDS_URL, COMMITS_URL, KEY_ID, OTHER_KEY_ID, OTHER_SECRET, SECRET, STORE_HOST, ecs_host
+from harness import PUBLIC_BUILD, REGIONS, Prune, assert_refused, in_shell, make_release
+from requests.utils import get_environ_proxies
+from world import (
+    API_HOST,
+    BUILDS_URL,
+    COMMITS_URL,
+    KEY_ID,
+    OTHER_KEY_ID,
+    OTHER_SECRET,
+    SECRET,
+    SECURITY_TOKEN,
+    STORE_HOST,
+    TEMPORARY_KEY_ID,
+    TEMPORARY_SECRET,
+    ecs_host,
+)
 
 import main
 
@@ -39,6 +53,9 @@ def answering(what: str, *answer: Any) -> Faults:
 
 FAULTS: dict[str, tuple[Faults, list[str]]] = {
     "GitHub is down": (Faults(dead_hosts={API_HOST}), [API_HOST, "502", "try again later"]),
+    "GitHub's answer is not known": (answering(COMMITS_URL, 400, {"message": "gone"}), ["(gone)", "newer version"]),
+    "another server in place of GitHub": (answering(COMMITS_URL, 403, b"<html>"), ["another server", "HTTPS_PROXY"]),
+    "GitHub leads to HTTP": (answering(COMMITS_URL, *PLAIN_HTTP), [COMMITS_URL, "No connection adapters were found"]),
     "no such branch": (answering(COMMITS_URL, 404), ["no branch release-4.10", "check the release"]),
     "commits cut short": (Faults(commits_listed=1), ["do not end with the oldest one", "run again later"]),
     "version damaged": (answering("rhcos.json", 200, b"{"), ["rhcos.json", "JSONDecodeError", "try again later"]),
@@ -58,7 +75,7 @@ FAULTS: dict[str, tuple[Faults, list[str]]] = {
     ),
     "no permission": (answering("DescribeImages", *FORBIDDEN), ["Forbidden.RAM", "ecs:DescribeImages"]),
     "nothing listed": (answering("DescribeImages", *NO_IMAGES), ["none of the", "ecs:DescribeImages"]),
-    "no builds.json": (answering("/builds.json", 403), ["no builds.json", "check the release"]),
+    "no builds.json": (answering("/builds.json", 403), ["no builds.json", "check the release", "HTTPS_PROXY"]),
     "builds.json not answered": (answering(BUILDS_URL, 500), [BUILDS_URL, "500", "try again later"]),
     "builds.json elsewhere": (answering(BUILDS_URL, *PLAIN_HTTP), [BUILDS_URL, "No connection adapters were found"]),
     "builds.json of another shape, and the others hang": (
@@ -165,7 +182,7 @@ def variables(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """No variable that main.py reads is set but the key."""
     for name in (*CA_VARIABLES, *main.PROXIES, "NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
-    for name, value in zip(main.SECRETS, (KEY_ID, SECRET, "")):
+    for name, value in zip(main.SECRETS, (KEY_ID, SECRET, "", "")):
         monkeypatch.setenv(name, value)
     return monkeypatch
 
@@ -219,7 +236,6 @@ MALFORMED_PROXIES = [
     "http://u:s3cr:t@127.0.0.1:9",
     "ftp://u:s3cr@127.0.0.1:9",
     "socks5://u:s3cr@127.0.0.1:9",
-    "u:s3cr@127.0.0.1:9",  # no scheme
     "http://u:s3cr@exa..mple:1",
     "http://u:s3cr@127.0.0.1:9\r",
     "http://u:s3cr@127.0.0.1:port",
@@ -228,23 +244,50 @@ MALFORMED_PROXIES = [
 
 def test_malformed_proxy_is_refused_at_the_start_without_its_value(variables: pytest.MonkeyPatch) -> None:
     """urllib3 would take a part of the password for the host, show it, and look it up in the DNS."""
-    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+    for name in main.PROXIES:
         for proxy in MALFORMED_PROXIES:
             variables.setenv(name, proxy)
             with pytest.raises(main.Refusal, match=f"variable {name} is not of the form") as refusal:
                 main.read_environment()
             assert "s3cr" not in str(refusal.value).lower()
         variables.delenv(name)
-    variables.setenv("ALL_PROXY", "socks://127.0.0.1:9050/")
-    for proxy in (
-        "proxy",
-        "proxy:3128",
-        "http://127.0.0.1:3128/",
-        f"http://u:{PASSWORD}@[::1]:1",
-        "https://token@a.b-c.d",
-    ):
-        variables.setenv("HTTPS_PROXY", proxy)  # so that ALL_PROXY is not used
-        main.read_environment()
+
+
+PROXY_VARIABLES: dict[str, tuple[dict[str, str], str]] = {
+    "none": ({}, ""),
+    "without a scheme": ({"HTTPS_PROXY": "localhost:3128"}, "http://localhost:3128"),
+    "with a password": ({"https_proxy": f"http://u:{PASSWORD}@[::1]:1"}, f"http://u:{PASSWORD}@[::1]:1"),
+    "with a user": ({"HTTPS_PROXY": "https://token@a.b-c.d/"}, "https://token@a.b-c.d/"),
+    "for all": ({"ALL_PROXY": "squid:3128"}, "http://squid:3128"),
+    "two that differ": ({"https_proxy": "http://a:1", "HTTPS_PROXY": "http://b:2"}, "http://a:1"),
+    "one of them empty": ({"https_proxy": "", "HTTPS_PROXY": "http://b:2"}, "http://b:2"),
+    "one that is not used": ({"HTTPS_PROXY": "http://b:2", "ALL_PROXY": "socks5://c:3"}, "http://b:2"),
+}
+
+
+@pytest.mark.parametrize(("values", "proxy"), PROXY_VARIABLES.values(), ids=PROXY_VARIABLES)
+def test_one_proxy_is_chosen_for_all_calls_as_curl_chooses_it(
+    variables: pytest.MonkeyPatch, values: dict[str, str], proxy: str
+) -> None:
+    for name, value in values.items():
+        variables.setenv(name, value)
+    main.read_environment()
+    assert {os.environ.get(name, "") for name in main.PROXIES} == {proxy}
+    assert get_environ_proxies("https://api.github.com").get("https", "") == proxy
+
+
+def test_run_with_nothing_but_all_proxy_goes_by_the_proxy(prune: Prune) -> None:
+    """The sandbox's proxy is the only way to its services."""
+    only = "export ALL_PROXY=${HTTPS_PROXY#http://}; unset HTTPS_PROXY https_proxy HTTP_PROXY http_proxy"
+    assert prune(prefix=in_shell(f'{only}; exec "$@"')).status == 0
+
+
+def test_temporary_key_is_used_with_its_token_and_refused_without(prune: Prune) -> None:
+    env = dict(zip(KEYS, (TEMPORARY_KEY_ID, TEMPORARY_SECRET)))
+    run = assert_refused(prune, "ALIYUN_SECURITY_TOKEN is not set", env=env)
+    assert run.sandbox.tunnels == {}
+    run = prune("--debug", "4.10", env={**env, "ALIYUN_SECURITY_TOKEN": SECURITY_TOKEN})
+    assert (run.status, prune.world.listed("to be pruned")) == (0, [])
 
 
 def test_password_of_a_proxy_is_redacted_but_no_user(variables: pytest.MonkeyPatch) -> None:

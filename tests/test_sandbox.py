@@ -37,7 +37,7 @@ REFUSALS: list[tuple[str, dict[str, Any], str]] = [
 
 def ask(sandbox: Sandbox, request: str, secret: str = SECRET, **parameters: Any) -> Any:
     """The answer to an ECS call, or the code by which it is refused."""
-    ecs = main.Ecs(REGION, main.Environment(KEY_ID, secret, "", sandbox.ca_file, sandbox.ca_file))
+    ecs = main.Ecs(REGION, main.Environment(KEY_ID, secret, "", "", sandbox.ca_file, sandbox.ca_file))
     with patch.dict(os.environ, sandbox.environment()):
         try:
             return ecs.call(getattr(main, f"{request}Request"), **parameters)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -64,7 +65,8 @@ def test_waiting_run_ends_at_once_and_says_how_far_it_came(
     assert run.status == 128 + signum
     line = run.line("ERROR", f"interrupted by {signum.name} (", progress, "run the same command again to continue")
     number = sum(not image.listed for image in started.sandbox.world.images.values())
-    assert f"): at least {number} images and 0 snapshots deleted; run" in line
+    assert (f"): at least {number} images and 0 snapshots deleted; run" in line) == (number > 0)
+    assert ("deleted;" in line) == (number > 0)
     assert line[8:] in run.log
     # Other threads may still log a line behind it.
     assert f"INFO ended with status {128 + signum} after" in run.log
@@ -85,6 +87,8 @@ def test_next_run_completes_the_job_of_one_that_was_ended(
         run = started.finish(timeout=20)
         assert [call for call in started.sandbox.calls if call.at > sent + 0.5] == []
     assert run.status in (128 + signum, -signum)
+    gone = {image.id for image in world.images.values() if not image.listed}
+    assert [id for id in gone if not re.search(rf"deleting \S+ {id} .*{id.replace('m-', 's-')}", run.log)] == []
     assert ((prune.folder / "deleted_images.json").read_text(), prune.files) == (RECORD, FILES)
     assert_next_run_finishes(prune)
 

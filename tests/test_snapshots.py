@@ -20,7 +20,7 @@ from harness import (
     snapshots_left,
 )
 from harness import assert_next_run_finishes as next_run_finishes
-from world import EcsSnapshot, World
+from world import OTHER_KEY_ID, EcsSnapshot, World
 
 import main
 
@@ -51,7 +51,14 @@ DECISIONS: dict[str, tuple[bool, bool, dict[str, dict[str, str] | None], tuple[m
     "behind an image of this run": (True, True, {"s-1": {}}, (main.State.TO_DELETE, "")),
     "marked for another release": (False, True, {"s-1": {MARK: "4.11"}}, NO_MARK),
     "not marked": (False, True, {"s-1": {}}, NO_MARK),
-    "pinned": (True, True, {"s-1": {MARK: "4.10", "bootimage": "true"}}, (KEPT, main.PINNED)),
+    "pinned": (True, True, {"s-1": {MARK: "4.10", "bootimage": "keep"}}, (KEPT, f"{main.PINNED}=keep")),
+    "shared": (False, True, {"s-1": {MARK: "4.10", "acs:ecs:sharedfrom": "1"}}, (KEPT, "shared by another account")),
+    "behind an image that stays": (
+        True,
+        True,
+        {"s-in-use": {MARK: "4.10"}},
+        (KEPT, "an image that stays is made from it"),
+    ),
     "shown without tags": (True, True, {"s-1": None}, (KEPT, "shown without tags")),
     "not listed, with that of the witness": (True, True, {}, (main.State.GONE, "")),
     "not listed, without it": (True, False, {}, (KEPT, main.NOT_LISTED)),
@@ -63,8 +70,8 @@ def test_snapshot_is_deleted_only_if_it_is_seen_to_be_marked_or_behind_an_image_
     is_behind: bool, has_witness: bool, seen: dict[str, dict[str, str] | None], decision: tuple[main.State, str]
 ) -> None:
     region = make_region(SimpleNamespace(), witness=["m-witness"] if has_witness else [])
-    region.own = {"m-witness": make_seen()}
-    job = main.SnapshotJob(REGION, "s-1", main.Image(REGION, "m-1") if is_behind else None)
+    region.own, region.in_use = {"m-witness": make_seen()}, {"s-in-use"}
+    job = main.SnapshotJob(REGION, next(iter(seen), "s-1"), main.Image(REGION, "m-1") if is_behind else None)
     assert region.decide_snapshot(job, seen) == decision
 
 
@@ -76,13 +83,14 @@ def test_sweep_deletes_what_is_marked_for_this_release_and_not_needed(world: Wor
     )
     pinned.tags["bootimage"], disk.disk = "true", True
     world.images_of(BOOTIMAGE)[0].snapshots.append(image.id)
-    reasons = {pinned.id: "pinned", disk.id: "SnapshotCreatedDisk", image.id: "SnapshotCreatedImage", late.id: "pinned"}
+    reasons = {pinned.id: "pinned", disk.id: "SnapshotCreatedDisk", image.id: "an image that stays", late.id: "pinned"}
 
     def pin(call: Call) -> None:
         if (call.what, call.ids) == ("DeleteSnapshot", (late.id,)):
             late.tags["bootimage"] = "true"
 
-    assert prune("--dry-run", *SWEEP).line("snapshots found: 124 snapshots = 123 to delete + 1 pinned")
+    found = "snapshots found: 124 snapshots = 122 to delete + 1 an image that stays is made from it + 1 pinned"
+    assert prune("--dry-run", *SWEEP).line(found)
     assert all(snapshot.listed for snapshot in world.snapshots.values())
     prune.faults.failing = [Fault("DeleteSnapshot", THROTTLED, id=late.id, calls={1})]
     prune.faults.failing += [
@@ -127,6 +135,35 @@ def test_more_snapshots_than_a_listing_by_tag_shows_are_swept(world: World, prun
     prune.faults.untagged_shown_without_tags = True
     assert prune(*SWEEP).line("snapshots found: 1,104 snapshots = 1,104 deleted")
     assert snapshots_left(world) == kept_images(world) | {""}
+
+
+LAGS = {"for seconds": (30, 0, "snapshots found: 4 snapshots = 4 deleted")}
+LAGS |= {"for minutes": (1000, 4, "snapshots found: 4 snapshots = 4 DeleteSnapshot: SnapshotCreatedImage")}
+
+
+@pytest.mark.parametrize(("lag", "left", "words"), LAGS.values(), ids=LAGS)
+def test_snapshot_that_is_not_free_yet_is_tried_again_for_two_minutes(
+    world: World, prune: Prune, lag: float, left: int, words: str
+) -> None:
+    prune.faults.snapshot_lag, prune.clock_speed = lag, 60
+    run = prune(*SWEEP)
+    assert run.status == 0 and run.line(words)
+    assert len(snapshots_left(world) - kept_images(world)) == left
+    times = [call.at for call in run.calls("ecs", "DeleteSnapshot")]
+    assert max(times) - min(times) < 200
+
+
+def test_no_deletion_is_asked_for_what_an_image_that_stays_is_made_from_or_another_account_shares(
+    world: World, prune: Prune
+) -> None:
+    pinned = world.add_build("410.84.202206010000-0", [REGION], "pinned", tags={"bootimage": "true"})[0]
+    world.snapshots[pinned.snapshots[0]].tags[MARK] = "4.10"
+    shared = EcsSnapshot("s-shared", REGION, "", OTHER_KEY_ID, tags={MARK: "4.10", "acs:ecs:sharedFrom": "1"})
+    world.snapshots["s-shared"] = shared
+    run = prune(*SWEEP)
+    assert (run.status, len(run.calls("ecs", "DeleteSnapshot"))) == (0, 4)
+    assert run.line("INFO", pinned.snapshots[0], "is kept: an image that stays is made from it")
+    assert run.line("INFO", "s-shared", "is kept: shared by another account")
 
 
 def test_run_without_the_option_lists_no_snapshots_and_says_how_many_it_left(prune: Prune) -> None:

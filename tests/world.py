@@ -30,7 +30,9 @@ BUILDS_URL = f"https://{STORE_HOST}{STORE_ROOT}{DIRECTORY}/builds.json"
 
 KEY_ID, SECRET = "LTAI5tRhcosReleaseEngineer", "kq3sSandboxSecretOfRhcosReleaseEngineer"
 OTHER_KEY_ID, OTHER_SECRET = "LTAI5tSomebodyElse", "x7yqSandboxSecretOfSomebodyElse"
-SECRETS = {KEY_ID: SECRET, OTHER_KEY_ID: OTHER_SECRET}
+TEMPORARY_KEY_ID, TEMPORARY_SECRET = "STS.NTRhcosReleaseEngineer", "9wZzSandboxSecretOfATemporaryKey"
+SECURITY_TOKEN = "CAISsandbox+Token/OfATemporaryKey=="
+SECRETS = {KEY_ID: SECRET, OTHER_KEY_ID: OTHER_SECRET, TEMPORARY_KEY_ID: TEMPORARY_SECRET}
 GITHUB_TOKEN = "ghp_sandboxTokenOfRhcosReleaseEngineer"
 
 # The regions and the bootimages of 4.10. The first bootimage is in all regions but ap-southeast-6, which opened later.
