@@ -263,8 +263,8 @@ class State(Enum):
     TO_DELETE = "to delete"
 
 
-# That a look shows what to keep is no sign that anything can be changed.
-PROGRESS = (State.READ, State.TAGGED, State.ACCEPTED, State.DELETED, State.FAILED)
+# What shows that changes are possible. That a look shows what to keep is no sign of that.
+ACCEPTANCE = (State.READ, State.TAGGED, State.ACCEPTED, State.DELETED, State.FAILED)
 
 
 def read_clocks() -> tuple[float, float]:
@@ -281,6 +281,7 @@ class Job:
         self.reason = ""  # why it is kept or gone
         self.error: OutsideError | None = None  # why it has failed, or is still open after its last batch
         self.company = sys.maxsize  # the largest batch in which it may stand
+        self.asked = False  # Its deletion was asked for.
 
     def __str__(self) -> str:
         return self.name
@@ -305,7 +306,6 @@ class ImageJob(Job):
         self.image = image
         self.seen = seen  # as it was listed last
         self.listed = False  # by the last look
-        self.asked = False  # Its deletion was asked for.
 
     @property
     def snapshots(self) -> tuple[str, ...]:
@@ -344,12 +344,12 @@ def work_off(jobs: Iterable[AnyJob], work: Callable[[list[AnyJob]], None], size:
         errors = [job.error for job in left if job.error]
         if len(left) == len(batch) and not errors:
             errors = [LostError(f"no answer was younger than {LOOK_SECONDS} seconds")]
-        is_progress = any(job.state in PROGRESS for job in batch)
-        if is_progress:
+        is_accepted = any(job.state in ACCEPTANCE for job in batch)
+        if is_accepted:
             denials = 0
         elif any(isinstance(error, DeniedError) for error in errors):
             denials += 1
-        if denials >= MOST_DENIED or not patience.wait(is_progress, errors, time.monotonic() - started):
+        if denials >= MOST_DENIED or not patience.wait(is_accepted or not left, errors, time.monotonic() - started):
             others = OutsideError(without_url(errors[-1]), errors[-1].code)
             for job in queue:
                 job.settle(State.FAILED, error=job.error or others)
@@ -386,7 +386,7 @@ def call_each(act: Callable[[AnyJob], None], jobs: Iterable[AnyJob], threads: in
     Ends early when the others would meet the same: at a throttled call, or if more were lost or denied than done. The
     jobs that were not reached stay as they are.
     """
-    ended, tally = threading.Event(), Counter[bool]()
+    done, held, ended = list[Job](), list[Job](), threading.Event()
 
     def attempt(job: AnyJob) -> None:
         if ended.is_set():
@@ -397,8 +397,11 @@ def call_each(act: Callable[[AnyJob], None], jobs: Iterable[AnyJob], threads: in
             raise
         except Exception as raised:
             job.fail(as_expected(raised))
-        tally[isinstance(job.error, (LostError, DeniedError))] += 1
-        if isinstance(job.error, ThrottledError) or tally[True] > max(1, tally[False]):
+        if isinstance(job.error, (LostError, DeniedError)):
+            held.append(job)
+        else:
+            done.append(job)
+        if isinstance(job.error, ThrottledError) or len(held) > max(1, len(done)):
             ended.set()
 
     pool, is_refused = ThreadPoolExecutor(threads), False
@@ -498,7 +501,6 @@ class Progress:
     def __init__(self) -> None:
         self.run_started = time.monotonic()
         self.throttled: dict[str, float] = {}  # by region, in seconds since the epoch
-        self.snapshots: list[Job] = []
         self.begin("starting", [])
 
     def begin(self, what: str, jobs: list[Job]) -> None:
@@ -508,24 +510,19 @@ class Progress:
         return timedelta(seconds=round(time.monotonic() - self.run_started))
 
     def __str__(self) -> str:
-        parts = [
-            count_done(what, jobs) for what, jobs in ((self.what, self.jobs), ("snapshots", self.snapshots)) if jobs
-        ]
+        done = sum(job.state is not State.OPEN for job in self.jobs)
+        parts = [f"{self.what} {done:,} of {len(self.jobs):,}" if self.jobs else self.what]
         waiting = [region for region, until in list(self.throttled.items()) if until > time.time()]
         if waiting:
             who = waiting[0] if len(waiting) == 1 else f"{len(waiting)} regions"
             until = datetime.fromtimestamp(max(self.throttled[region] for region in waiting)).astimezone()
             parts.append(f"{who} throttled until {until:%H:%M:%S %Z}")
-        return ", ".join([*(parts or [self.what]), str(self.elapsed())])
-
-
-def count_done(what: str, jobs: Collection[Job]) -> str:
-    return f"{what} {sum(job.state is not State.OPEN for job in jobs):,} of {len(jobs):,}"
+        return ", ".join([*parts, str(self.elapsed())])
 
 
 def what_was_deleted() -> str:
     """The end of a last line: a deletion counts when it is answered."""
-    deleted = [job for job in [*progress.jobs, *progress.snapshots] if job.state in (State.ACCEPTED, State.DELETED)]
+    deleted = [job for job in progress.jobs if job.state in (State.ACCEPTED, State.DELETED)]
     images = sum(isinstance(job, ImageJob) for job in deleted)
     done = f": at least {plural(images, 'image')} and {plural(len(deleted) - images, 'snapshot')} deleted"
     return done if deleted else ""
@@ -585,12 +582,11 @@ def parse_seen(listed: Any) -> Seen:
     tags = parse_tags(listed)
     disks = listed.get("DiskDeviceMappings", {}).get("DiskDeviceMapping", [])
     snapshots = tuple(str(disk["SnapshotId"]) for disk in disks if disk.get("SnapshotId"))
-    may_lack_disks = listed.get("Status") in ("Creating", "Waiting", "CreateFailed")
     return Seen(
         own=listed.get("ImageOwnerAlias") == "self",
         public=bool(listed.get("IsPublic")),
         in_use=listed.get("Usage") != "none",
-        complete=0 < len(disks) == len(snapshots) or may_lack_disks,
+        complete=0 < len(disks) == len(snapshots) or listed.get("Status") == "CreateFailed",
         pin=pin_of(tags),
         tag=tags.get("bootimage", "").casefold(),
         name=str(listed.get("ImageName", "")),
@@ -1162,7 +1158,7 @@ class Region:
         self.witness: list[str] = []  # the ID of an image of the account that no run deletes
         self.own: dict[str, Seen] = {}  # the images of the account, by ID
         self.tagged: set[str] = set()  # images and snapshots that this run tagged: listings can lag behind
-        self.looked_at = read_clocks()  # when the last look was asked for
+        self.looked_at = (0.0, 0.0)  # when the last look that was answered was asked for, by read_clocks
         self.bootimages: list[ImageJob] = []
         self.others: list[ImageJob] = []
         self.snapshots: list[SnapshotJob] = []
@@ -1193,6 +1189,8 @@ class Region:
                 self.find_images()
             self.warn_of_unnamed()
             work_off(self.bootimages, self.prune_batch, LOOK_LIMIT, self.patience)
+            if self.is_fresh():  # A look was answered: a bootimage that cannot be tagged gives up no other image.
+                self.patience.lost_rounds = 0
             work_off(self.others, self.prune_batch, LOOK_LIMIT, self.patience)
             self.confirm_deletions([job for job in self.others if job.state is State.ACCEPTED])
             if self.args.delete_snapshots:
@@ -1277,11 +1275,9 @@ class Region:
                 due[state].append(job)
             else:
                 job.settle(state, reason)
-        if self.tag(due[State.TO_TAG], "true"):
-            for job in due[State.TO_TAG]:
-                job.settle(State.TAGGED, BOOTIMAGE)
-        if self.tag(due[State.TO_DELETE], "false") and self.mark(due[State.TO_DELETE]):
-            call_each(self.delete, due[State.TO_DELETE], REGION_THREADS)
+        for job in self.tag(due[State.TO_TAG], "true"):
+            job.settle(State.TAGGED, BOOTIMAGE)
+        call_each(self.delete, self.mark(self.tag(due[State.TO_DELETE], "false")), REGION_THREADS)
         denied = [job for job in due[State.TO_DELETE] if isinstance(job.error, DeniedError)]
         if denied:
             self.look(denied)
@@ -1292,12 +1288,12 @@ class Region:
 
     def look(self, jobs: Sequence[ImageJob]) -> None:
         """Look at up to 99 images and the witness. An answer without the witness is no answer."""
-        self.looked_at = read_clocks()
-        ids = [job.image.id for job in jobs]
+        asked_at, ids = read_clocks(), [job.image.id for job in jobs]
         seen = self.ecs.list_images(ImageId=",".join(dict.fromkeys([*ids, *self.witness])))
         # Without a witness, an image that the own listing showed is its own, unless its deletion was answered.
         own = [job.image.id for job in jobs if job.image.id in self.own and job.state is State.OPEN]
         check_listed(self.name, self.witness or own, [id for id in seen if seen[id].own], "DescribeImages")
+        self.looked_at = asked_at
         for job in jobs:
             job.listed = job.image.id in seen
             job.seen = seen.get(job.image.id, job.seen)
@@ -1325,37 +1321,48 @@ class Region:
 
     # Step 6: tag, mark, make private, delete, and look again
 
-    def tag(self, jobs: Sequence[ImageJob], value: str) -> bool:
-        """Tag images bootimage=`value`; returns False if the look has become too old for that."""
-        untagged = [job.image.id for job in jobs if job.seen and job.seen.tag != value]
-        return self.tag_all("image", untagged, "bootimage", value, len(jobs))
+    def tag(self, jobs: Sequence[ImageJob], value: str) -> list[ImageJob]:
+        """Tag images bootimage=`value`; returns those that are tagged so."""
+        needed = {job: [job.image.id] if job.seen and job.seen.tag != value else [] for job in jobs}
+        return self.tag_all("image", needed, "bootimage", value)
 
-    def mark(self, jobs: Sequence[ImageJob]) -> bool:
-        """Mark the snapshots behind images, so that a later run finds them; False if the look has become too old."""
-        snapshots = [id for job in jobs for id in job.snapshots]
-        return self.tag_all("snapshot", snapshots, MARK, self.release.history.release, len(jobs))
+    def mark(self, jobs: Sequence[ImageJob]) -> list[ImageJob]:
+        """Mark the snapshots behind images, so that a later run finds them; returns those with nothing left to mark."""
+        return self.tag_all("snapshot", {job: job.snapshots for job in jobs}, MARK, self.release.history.release)
 
-    def tag_all(self, kind: str, ids: Iterable[str], key: str, value: str, company: int) -> bool:
-        """Tag what this run has not tagged yet, for so many images; returns False if the look is too old for that.
+    def tag_all(self, kind: str, needed: Mapping[ImageJob, Sequence[str]], key: str, value: str) -> list[ImageJob]:
+        """Tag what each image needs, 50 at once while the look is fresh; returns those of which all is tagged.
 
-        One that cannot be tagged fails all. A snapshot that does not exist any more, asked for alone, needs no mark.
+        One that cannot be tagged fails the whole call: then each image is tried alone.
         """
-        level = logging.INFO if kind == "image" else logging.DEBUG  # The deletion's line names the snapshots.
-        untagged = [id for id in dict.fromkeys(ids) if id not in self.tagged]
-        for batch in batches(untagged, TAG_LIMIT if company > 1 else 1):
-            if not self.is_fresh():
-                return False
+
+        missing = ("InvalidSnapshotId.NotFound", "InvalidResourceId.NotFound") if kind == "snapshot" else ()
+
+        def tag(ids: Sequence[str], done: Collection[str] = ()) -> None:
+            tags = [{"Key": key, "Value": value}]
+            answer = self.ecs.call(TagResourcesRequest, done, ResourceType=kind, ResourceIds=ids, Tags=tags)
+            words = f"tagged {key}={value}" if answer else "does not exist any more, and needs no mark"
+            for id in ids if kind == "image" or not answer else ():  # The deletion's line names marked snapshots.
+                image_log.info("%s %s %s", self.name, id, words)
+            self.tagged.update(ids)
+
+        def tag_alone(job: ImageJob) -> None:
+            for id in needed[job]:
+                if id not in self.tagged and self.is_fresh():
+                    tag([id], missing)
+
+        untagged = dict.fromkeys(id for ids in needed.values() for id in ids if id not in self.tagged)
+        for batch in batches(list(untagged), TAG_LIMIT):
+            jobs = [job for job in needed if not set(batch).isdisjoint(needed[job])]
+            if not self.is_fresh() or any(job.error for job in needed):
+                break
             try:
-                tags = [{"Key": key, "Value": value}]
-                self.ecs.call(TagResourcesRequest, ResourceType=kind, ResourceIds=batch, Tags=tags)
-                for id in batch:
-                    image_log.log(level, "%s %s tagged %s=%s", self.name, id, key, value)
-            except OutsideError as error:
-                if kind == "image" or company > 1 or not error.code.endswith(".NotFound"):
-                    raise
-                image_log.info("%s %s does not exist any more", self.name, *batch)
-            self.tagged.update(batch)
-        return True
+                tag(batch)
+            except PassingError:
+                raise
+            except OutsideError:
+                call_each(tag_alone, jobs, REGION_THREADS)
+        return [job for job in needed if self.tagged.issuperset(needed[job])]
 
     def delete(self, job: ImageJob) -> None:
         """Make an image private if it is public, and delete it, unless the look has become too old for that."""
@@ -1409,7 +1416,7 @@ class Region:
         marked = [id for id, tags in listed.items() if tags and tags.get(MARK) == self.release.history.release]
         self.snapshots = [SnapshotJob(self.name, id, behind.get(id)) for id in dict.fromkeys([*behind, *marked])]
         random.shuffle(self.snapshots)
-        progress.snapshots += self.snapshots
+        progress.jobs += self.snapshots
         work_off(self.snapshots, self.sweep_batch, LOOK_LIMIT, self.patience)
 
     def witness_snapshots(self) -> list[str]:
@@ -1418,10 +1425,10 @@ class Region:
 
     def sweep_batch(self, jobs: list[SnapshotJob]) -> None:
         """Look at up to 99 snapshots, and delete what nobody pinned and is marked, or behind an image of this run."""
-        self.looked_at = read_clocks()
-        ids = [*(job.id for job in jobs), *self.witness_snapshots()]
+        asked_at, ids = read_clocks(), [*(job.id for job in jobs), *self.witness_snapshots()]
         seen = self.ecs.list_snapshots(SnapshotIds=json.dumps(ids))
         check_listed(self.name, self.witness_snapshots(), seen, "DescribeSnapshots")
+        self.looked_at = asked_at
         for job in jobs:
             state, reason = self.decide_snapshot(job, seen)
             if self.args.dry_run or state is not State.TO_DELETE:
@@ -1434,8 +1441,10 @@ class Region:
 
     def decide_snapshot(self, job: SnapshotJob, seen: Mapping[str, dict[str, str] | None]) -> tuple[State, str]:
         """The state that a look at a snapshot, which shows such tags, asks for, and why."""
+        if job.id not in seen and self.witness_snapshots():
+            return State.DELETED if job.asked else State.GONE, ""  # The answer to its deletion was lost.
         if job.id not in seen:
-            return (State.GONE, "") if self.witness_snapshots() else (State.KEPT, NOT_LISTED)
+            return State.KEPT, NOT_LISTED
         tags = seen[job.id]
         if tags is None:
             return State.KEPT, "shown without tags"
@@ -1450,11 +1459,13 @@ class Region:
 
     def delete_snapshot(self, job: SnapshotJob) -> None:
         """Delete a snapshot, unless the look has become too old for that."""
+        of = f"behind {job.behind.id}, {job.behind.build}" if job.behind else "marked by an earlier run"
+        image_log.info("deleting %s (%s)", job, of)
         if self.is_fresh():
+            job.asked = True
             self.ecs.call(DeleteSnapshotRequest, ["InvalidSnapshotId.NotFound"], SnapshotId=job.id)  # never by Force
             job.settle(State.DELETED)
-            of = f"behind {job.behind.id}, {job.behind.build}" if job.behind else "marked by an earlier run"
-            image_log.info("%s deleted (%s)", job, of)
+            image_log.info("%s deleted", job)
 
 
 def log_outcomes(images: Iterable[Job], snapshots: Iterable[Job]) -> None:
@@ -1536,7 +1547,7 @@ def parse_record(record: Any) -> Record:
 
 def update_record(record: Record, release: Release, images: Iterable[ImageJob]) -> Record:
     """The record with this run's results; an entry of an image that this run has not seen stays as it is."""
-    known = [job for job in images if job.seen or job.state is State.GONE]
+    known = [job for job in images if job.listed or job.state in (State.DELETED, State.GONE)]
     gone = {job.image: job.state in (State.DELETED, State.GONE) for job in known}
     updated: Record = {}
     for build, entries in record.items():
@@ -1638,7 +1649,8 @@ def run(args: argparse.Namespace) -> int:
     regions = check_account(environment, history, args)
     release, problems = read_store(web, history, record)
     images = prune_regions(environment, regions, release, args)
-    log_outcomes(images, progress.snapshots)
+    snapshots = [job for region in regions.values() for job in region.snapshots]
+    log_outcomes(images, snapshots)
     problems += [problem for region in regions.values() for problem in region.problems]
     if not args.dry_run:
         problems += save_record(args.filename, lambda record: update_record(record, release, images))
@@ -1647,8 +1659,7 @@ def run(args: argparse.Namespace) -> int:
     for problem in problems:
         log.error("%s", problem)
     if args.dry_run:
-        jobs = [*images, *progress.snapshots]
-        if any(job.state in (State.TO_TAG, State.TO_DELETE) for job in jobs):
+        if any(job.state in (State.TO_TAG, State.TO_DELETE) for job in [*images, *snapshots]):
             log.info("nothing was changed: run the same command without --dry-run to do this")
         else:
             log.info("nothing was changed%s", "" if problems else ": there is nothing to do")

@@ -1,4 +1,4 @@
-"""Fixtures: the small world, which a test may change; main.py as a process in it."""
+"""Fixtures: the small world, which a test may change; main.py as a process in it; the variables that it reads."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import signal
 from pathlib import Path
 
 import pytest
-from harness import Prune, small_world
-from world import World
+from harness import CA_VARIABLES, Prune, small_world
+from world import KEY_ID, SECRET, World
+
+import main
 
 # What started the tests may ignore these, as nohup and a shell's `&` do, and main.py would go on to ignore them.
 for each in (signal.SIGINT, signal.SIGHUP):
@@ -33,3 +35,13 @@ def world() -> World:
 @pytest.fixture
 def prune(world: World, tmp_path: Path) -> Prune:
     return Prune(world, tmp_path)
+
+
+@pytest.fixture
+def variables(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """No variable that main.py reads is set but the key."""
+    for name in (*CA_VARIABLES, *main.PROXIES, "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in zip(main.SECRETS, (KEY_ID, SECRET, "", "")):
+        monkeypatch.setenv(name, value)
+    return monkeypatch

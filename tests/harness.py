@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from faults import Call, Faults
-from proxy import Sandbox
+from sandbox import Sandbox
 from world import GITHUB_TOKEN, SECRETS, SECURITY_TOKEN, EcsImage, World, ecs_host
 
 import main
@@ -26,6 +26,7 @@ MAIN = Path(__file__).parent.parent / "main.py"
 PROMISED = {"bootimage", "pinned", "young build", "another account's", "another release's", "undated build"}
 
 REGIONS = ["us-east-1", "cn-hangzhou"]
+CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "ALIBABA_CLOUD_CA_BUNDLE")
 OLD_BOOTIMAGE = "410.84.202201251210-0"
 BOOTIMAGE = "410.84.202207061638-0"
 PUBLIC_BUILD = "410.84.202203010900-0"

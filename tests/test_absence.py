@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from faults import NO_IMAGES, UNAVAILABLE, Fault
+from faults import NO_IMAGES, UNAVAILABLE, Call, Fault
 from harness import (
     BOOTIMAGE,
     MAIN,
@@ -193,6 +193,20 @@ def test_image_of_a_region_without_a_witness_that_was_listed_is_its_own_witness(
     assert run.status == 1 and run.line("ERROR", f"eu-west-1: 1 image ({image.id})", "should be there, is not listed")
     prune.faults.failing = []
     assert prune().status == 0 and not image.listed
+
+
+def test_true_entry_that_another_run_wrote_meanwhile_stays_without_a_witness(world: World, prune: Prune) -> None:
+    """The other one deleted what this one saw in its listing of the region."""
+    image = world.add_build("410.84.202206010000-0", ["eu-west-1"])[0]
+    entry = {"region": "eu-west-1", "image": image.id, "deleted": True}
+
+    def delete(call: Call) -> None:
+        if call.where == "eu-west-1" and image.id in call.ids:
+            image.deleted_at, image.tags = image.deleted_at or call.at, {"bootimage": "false"}
+            prune.write_record({image.build: [entry]})
+
+    prune.faults.on_call, prune.clock_speed = delete, 60
+    assert prune().record[image.build] == [entry]
 
 
 def test_incomplete_record_is_named_as_such(world: World, prune: Prune) -> None:

@@ -15,7 +15,7 @@ from aliyunsdkcore.acs_exception.exceptions import ServerException
 from aliyunsdkecs.request.v20140526.DeleteImageRequest import DeleteImageRequest
 from faults import Answer, Fault, Faults
 from harness import PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, make_release
-from proxy import Sandbox
+from sandbox import Sandbox
 from world import BUILDS_URL, COMMITS_URL, DIRECTORY, World
 
 import main

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from faults import THROTTLED, Call, Fault
 from harness import (
     BOOTIMAGE,
     PRIVATE_BUILD,
@@ -103,7 +102,8 @@ def test_image_is_in_use_or_incomplete_unless_it_is_shown_to_be_neither() -> Non
     assert main.parse_seen({"Tags": {"Tag": []}}).in_use and not main.parse_seen(SHOWN).in_use
     no_snapshot = {"DiskDeviceMappings": {"DiskDeviceMapping": [{"Device": "/dev/xvda"}]}}
     second = {"DiskDeviceMappings": {"DiskDeviceMapping": [{"SnapshotId": "s-1"}, {"Device": "/dev/xvdb"}]}}
-    shown = [SHOWN, SHOWN | no_snapshot, SHOWN | second, SHOWN | {"Status": "Deprecated"}]
+    shown = [SHOWN, SHOWN | no_snapshot, SHOWN | second]
+    shown += [SHOWN | {"Status": status} for status in ("Creating", "Waiting", "Deprecated")]
     assert not any(main.parse_seen(each).complete for each in shown)
     assert all(main.parse_seen(each).complete for each in (SHOWN | DISKS, SHOWN | {"Status": "CreateFailed"}))
 
@@ -171,18 +171,15 @@ def test_look_is_fresh_for_a_minute_by_both_clocks(age: float, steady: float, fr
     assert region.is_fresh() == fresh
 
 
-def test_what_an_old_look_settles_is_settled_although_the_rest_is_looked_at_again() -> None:
+def test_what_an_old_look_settles_is_settled_although_the_rest_is_looked_at_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     jobs = [ImageJob(IMAGE), ImageJob(Image(REGION, "m-kept", BUILD))]
-    ecs = SimpleNamespace()
-    region = make_region(ecs, RELEASE, witness=())
     seen = {IMAGE.id: make_seen(BUILD, tag=""), "m-kept": make_seen(BUILD, pin="pinned")}
-
-    def look(**_: str) -> dict[str, Seen]:
-        region.looked_at = (0.0, 0.0)
-        return seen
-
-    ecs.list_images = look  # Any other call is an error.
-    region.prune_batch(jobs)
+    clocks = [(1000.0, 1000.0), (1061.0, 1061.0)]
+    monkeypatch.setattr(main, "read_clocks", lambda: clocks.pop(0) if len(clocks) > 1 else clocks[0])
+    region = make_region(SimpleNamespace(list_images=lambda **_: seen), RELEASE, witness=())
+    region.prune_batch(jobs)  # Any other call is an error.
     assert [(job.state, job.reason) for job in jobs] == [(State.OPEN, ""), (State.KEPT, "pinned")]
 
 
@@ -248,22 +245,3 @@ def test_image_of_each_other_kind_is_kept_named_and_not_on_record_as_deleted(wor
     assert all(run.line("WARNING", image.id, word) for word, image in words.items())
     assert not any(recorded(run)[image.id] for image in words.values())
     assert {image.build for image in unread}.isdisjoint(run.record) and run.record.items() >= record.items()
-
-
-def test_image_that_somebody_pins_or_uses_between_two_looks_is_kept(world: World, prune: Prune) -> None:
-    """Tags and a deletion are throttled; before the next minute begins, somebody needs the image."""
-    (pinned, used), (late, _) = world.images_of(PUBLIC_BUILD), world.images_of(PRIVATE_BUILD)
-
-    def need(call: Call) -> None:
-        if call.what == "TagResources" and {pinned.id, used.id} & set(call.ids):
-            pinned.kind, pinned.tags, used.kind, used.usage = "pinned", dict(PIN), "used", "instance"
-        if call.what == "DeleteImage" and late.id in call.ids:
-            late.kind, late.tags = "pinned", dict(PIN)
-
-    prune.faults.failing = [Fault("TagResources", THROTTLED, id=image.id, calls={1}) for image in (pinned, used)]
-    prune.faults.failing.append(Fault("DeleteImage", THROTTLED, id=late.id, calls={1}))
-    prune.faults.on_call, prune.clock_speed = need, 100
-    run = prune()
-    assert (run.status, world.listed("to be pruned")) == (0, [])
-    assert pinned.public and used.public and pinned.tags == late.tags == PIN
-    assert [call.status for call in run.calls("ecs", "DeleteImage") if late.id in call.ids] == [400]

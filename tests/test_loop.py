@@ -238,6 +238,23 @@ def test_looks_that_are_always_too_old_are_given_up_after_a_minute(clock: Clock)
     assert 60 <= clock.seconds - began < 66
 
 
+@pytest.mark.parametrize("state", [State.KEPT, State.GONE, State.TO_DELETE])
+def test_losses_far_apart_give_up_nothing_although_nothing_has_to_be_changed(clock: Clock, state: State) -> None:
+    jobs, calls = make_jobs(3000), 0
+
+    def look(batch: list[Job]) -> None:
+        nonlocal calls
+        calls += 1
+        clock.seconds += 20
+        if calls % 8 == 5:
+            raise LOST
+        for job in batch:
+            job.settle(state)
+
+    work_off(jobs, look, 99, Patience())
+    assert {job.state for job in jobs} == {state}
+
+
 def test_calls_that_hang_now_and_then_cost_nothing(clock: Clock) -> None:
     """Eight of them in as many hours must not give up a region that answered thousands."""
     patience = Patience()

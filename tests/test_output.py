@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import subprocess
@@ -12,15 +11,12 @@ from datetime import datetime
 
 import pytest
 from faults import FORBIDDEN, Answer, Fault, ecs_error
-from harness import BOOTIMAGE, OLD_BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, in_shell
+from harness import BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, in_shell
 from world import (
-    GITHUB_TOKEN,
     KEY_ID,
     OTHER_KEY_ID,
-    SECRET,
     EcsImage,
     World,
-    days_ago,
     ecs_host,
     image_id,
     meta_path,
@@ -30,16 +26,6 @@ import main
 
 IMAGE, FAILING = image_id(PUBLIC_BUILD, REGIONS[0]), image_id(PRIVATE_BUILD, REGIONS[0])
 TERMINAL = [sys.executable, "-c", "import os, pty, sys; sys.exit(os.WEXITSTATUS(pty.spawn(sys.argv[1:])))"]
-
-
-def test_pipe_gets_every_line_that_the_log_gets_from_the_first_to_the_last(prune: Prune) -> None:
-    run = prune()
-    assert run.line(REGIONS[0], IMAGE, PUBLIC_BUILD, "deleted")
-    log = [re.sub(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} 4.10 [A-Z]+ ", "", line) for line in run.log.splitlines()]
-    lines = [line[8:] for line in run.output.splitlines()]
-    assert sorted(lines) == sorted(log)
-    assert re.match(r"run of release 4.10; .*deleted_images.json.*aliyun_pruner.log, main.py: [0-9a-f]{12}$", lines[0])
-    assert re.match(r"ended with status 0 after 0:\d\d:\d\d", lines[-1])
 
 
 @pytest.mark.parametrize("interrupted", [False, True], ids=["to the end", "interrupted"])
@@ -149,55 +135,6 @@ def test_region_of_which_all_is_on_record_as_deleted_is_no_failure_if_it_does_no
     assert (run.status, run.output.count("ERROR")) == (0, 0)
 
 
-def test_log_says_what_was_believed_with_the_release_in_each_line(world: World, prune: Prune) -> None:
-    """For the one who must prove afterwards what was deleted, and why."""
-    young = days_ago(3)
-    world.add_build(young, REGIONS, "young build")
-    world.add_build("410.84.test-0", REGIONS[:1], "undated build")
-    run = prune("--delete-snapshots", "4.10")
-    assert all(re.match(r"\S+ 4\.10 (INFO|WARNING) ", line) for line in run.log.splitlines())
-    assert f"no builds on record at {prune.folder / 'deleted_images.json'}: every build is read" in run.log
-    for commit, build in zip(world.branches["release-4.10"], (BOOTIMAGE, OLD_BOOTIMAGE)):
-        assert f"commit {commit} names {build}" in run.log
-    assert f"build {young} is left: {main.TOO_YOUNG}" in run.log
-    assert f"build 410.84.test-0 is left: {main.NO_DATE}" in run.log
-    assert f"{IMAGE.replace('m-', 's-')} deleted (behind {IMAGE}, {PUBLIC_BUILD})" in run.log
-    assert len(re.findall(r" m-.* deleted$", run.log, re.MULTILINE)) == 4
-    assert run.log.count(" deleted (behind m-") == 4
-    assert "no builds on record" not in prune().output
-
-
-def test_debug_run_has_each_call_with_what_it_is_about_and_no_secret_is_in_any_output(prune: Prune) -> None:
-    message = f"{KEY_ID} {SECRET} {GITHUB_TOKEN} /?Signature=c2lnbmF0dXJl%3D&Action=DeleteImage"
-    prune.faults.failing = [Fault("DeleteImage", ecs_error(403, "OperationDenied", message), id=FAILING)]
-    prune.faults.accidents, prune.clock_speed = 0.08, 20
-    run = prune("-d", "4.10", env={"DEBUG": "sdk"})  # It checks that there is no secret.
-    assert len(re.findall(r"DEBUG.* in \d+\.\d+ s\n", run.output)) == len(run.sandbox.calls)
-    deletions = re.findall(r"DEBUG +\S+ DeleteImage \['(m-[0-9a-f]{20})'\]: ", run.output)
-    assert len(re.findall(r"DEBUG +\S+ DeleteImage .*: ok, RequestId [0-9A-F-]{36} in", run.output)) >= 2
-    assert sorted(deletions) == sorted(call.ids[0] for call in run.calls("ecs", "DeleteImage"))
-    assert run.line("ERROR", "<ALIYUN_ACCESS_KEY_ID>") and "c2ln" not in run.output
-
-
-REDACTED = {
-    f"key {SECRET}!": "key <ALIYUN_ACCESS_KEY_SECRET>!",
-    "?Signature=a%2Fb%3D&Action=x Signature%3DT%252F": "?Signature=<redacted>&Action=x Signature%3D<redacted>",
-    "407: Basic ZGVwbG95ZXI6cEBzc3dvcnQ= is wrong": "407: Basic <redacted> is wrong",
-    "http://deployer:p%40sswort@proxy:3128/": "http://<HTTPS_PROXY>@proxy:3128/",
-    "a\n1 INFO\x1b[2J\u202e": r"a\n1 INFO\x1b[2J\u202e",
-}
-
-
-def test_no_foreign_text_forges_a_line_or_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ALIYUN_ACCESS_KEY_SECRET", f" {SECRET} ")
-    monkeypatch.setenv("HTTPS_PROXY", "http://deployer:p%40sswort@proxy:3128/")
-    for text, expected in REDACTED.items():
-        assert main.RedactingFormatter().format(logging.makeLogRecord({"msg": text})) == expected
-    assert main.one_line("a\n b") == "a b"
-    for cut in (main.one_line(f"{'x' * 290}{SECRET}"), main.excerpt(f"{'x' * 90}{SECRET}".encode())):
-        assert SECRET[:3] not in cut and cut.endswith("...")
-
-
 SHELLS = {"closed": '"$@" >&- 2>&- <&-', "closed by its reader": '"$@" | true', "full": '"$@" >/dev/full'}
 SHELLS["ascii"] = 'LC_ALL=C PYTHONIOENCODING=ascii exec "$@" --filename ré.json'
 
@@ -260,8 +197,7 @@ def test_status_line_says_what_a_person_asks_in_80_columns() -> None:
     said = r"images done 630 of 1,996, us-east-1 throttled until \d\d:\d\d:\d\d \w+, 0:00:0\d"
     assert re.fullmatch(said, str(progress)) and len(str(progress)) < 77
     progress.throttled["me-east-1"] = time.time() + 20
-    progress.snapshots = [main.Job()]
-    assert re.search(r", snapshots 0 of 1, 2 regions throttled until ", str(progress))
+    assert ", 2 regions throttled until " in str(progress)
 
 
 def test_dumb_terminal_gets_no_escape_sequences(prune: Prune) -> None:

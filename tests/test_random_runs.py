@@ -26,7 +26,7 @@ from typing import Any
 
 from faults import FORBIDDEN, HANGS, NO_IMAGES, NO_SNAPSHOTS, PASSING, WRONG, Answer, Call, Fault, Faults
 from harness import MAIN, Started, check_secrets, start
-from proxy import Sandbox
+from sandbox import Sandbox
 from world import (
     KEY_ID,
     OTHER_KEY_ID,
@@ -46,7 +46,7 @@ import main
 NAMED_REGIONS = ["us-east-1", "cn-hangzhou"]  # rhcos.json names images there: witnesses
 NEW_REGION = "eu-west-1"  # rhcos.json names none there
 CLOSED_REGION = "ap-south-1"
-REGIONS = [*NAMED_REGIONS, NEW_REGION, CLOSED_REGION]
+WORLD_REGIONS = [*NAMED_REGIONS, NEW_REGION, CLOSED_REGION]
 DIRECTORIES = ["releases/rhcos-4.10", "prod/streams/4.10/builds"]  # the first one is named by rhcos.json
 LATE_DIRECTORY = "prod/streams/4.10-8.6/builds"  # named, too, but not there until the runs without faults
 BOOTIMAGES = ["410.84.202112040202-0", "410.84.202205191234-0", "410.84.202210040010-0"]
@@ -123,7 +123,7 @@ class Case:
             self.world.metas[meta_path(build)]["aliyun"].append({"name": region, "id": image.id})
 
     def add_build(self, build: str) -> None:
-        regions = [region for region in REGIONS if self.chance(0.8)] if self.chance(0.85) else []
+        regions = [region for region in WORLD_REGIONS if self.chance(0.8)] if self.chance(0.85) else []
         arches = self.random.choice([["x86_64"], ["x86_64", "aarch64"], ["s390x", "aarch64"]])
         self.world.add_build(
             build,
@@ -348,7 +348,7 @@ class Case:
         missing = [*WRONG, *[Answer(403), Answer(404)] * 4]
         ids = [*self.world.images, *self.world.snapshots], [*self.world.images]
         for _ in range(pick.choice([0, 1, 1, 2, 3])):
-            operation, region = pick.choice(OPERATIONS), pick.choice(["", *REGIONS])
+            operation, region = pick.choice(OPERATIONS), pick.choice(["", *WORLD_REGIONS])
             some_calls = pick.choice([{pick.randint(1, 6)}, range(pick.randint(1, 8), pick.randint(9, 40), 2)])
             calls = pick.choice([some_calls, range(1, sys.maxsize)])
             passing = pick.choice(PASSING)
@@ -367,7 +367,7 @@ class Case:
             others: dict[str, dict[str, Any]] = {
                 "accidents": {"accidents": pick.uniform(0.01, 0.25)},
                 "throttled": {"calls_a_minute": pick.randint(2, 30)},
-                "region down": {"dead_hosts": {ecs_host(pick.choice(REGIONS))}},
+                "region down": {"dead_hosts": {ecs_host(pick.choice(WORLD_REGIONS))}},
                 "lag": {"listing_lag": pick.uniform(5, 400), "ignore_missing": self.chance(0.5)},
                 "history is cut short": {"commits_listed": pick.randrange(len(self.world.branches["release-4.10"]))},
             }

@@ -57,7 +57,8 @@ UPDATES: dict[str, tuple[bool, State | None, Seen | None, bool]] = {
 def test_entry_tells_whether_the_image_is_gone(
     before: bool, state: State | None, seen: Seen | None, after: bool
 ) -> None:
-    job = ImageJob(Image(REGION, image_id(PRIVATE_BUILD, REGION)), seen)
+    job = ImageJob(Image(REGION, image_id(PRIVATE_BUILD, REGION)), SEEN)
+    job.listed = seen is not None
     job.settle(state or State.OPEN)
     record = {PRIVATE_BUILD: [{**entry(PRIVATE_BUILD, before), "note": 1}], OTHER_BUILD: []}
     updated = main.update_record(record, make_release(uploads={PRIVATE_BUILD: []}), [job] if state else [])
@@ -247,55 +248,3 @@ def test_record_that_is_nested_too_deeply_to_be_written_again_is_told(tmp_path: 
         raise RecursionError("maximum recursion depth exceeded")
 
     assert "is unchanged: maximum recursion depth" in main.save_record(str(tmp_path / "record.json"), nest)[0]
-
-
-def test_log_that_is_rotated_away_is_opened_anew(world: World, prune: Prune) -> None:
-    """logrotate with `compress` removes the file that is still open."""
-    world.add_builds_around(60, REGIONS, datetime(2022, 2, 1))
-    log, rotated = prune.folder / "aliyun_pruner.log", [""]
-    aside = log.with_suffix(".1")
-    deletions = itertools.count()
-
-    def rotate(call: Call) -> None:
-        """With every fifth deletion, move the log aside, or read and remove what was moved aside before."""
-        if call.what != "DeleteImage" or next(deletions) % 5:
-            return
-        if aside.exists():
-            rotated.append(aside.read_text())
-            aside.unlink()
-        elif log.exists():
-            log.rename(aside)
-
-    prune.faults.on_call = rotate
-    run = prune()
-    assert run.status == 0 and len(rotated) > 5
-    logs = "".join([*rotated, *(path.read_text() for path in prune.folder.glob("aliyun_pruner.*"))])
-    deleted = [image for image in world.images.values() if not image.listed]
-    assert [image.id for image in deleted if f"{image.id} ({image.build}) deleted" not in logs] == []
-
-
-def test_log_that_cannot_be_opened_anew_ends_the_run(world: World, prune: Prune) -> None:
-    world.add_builds_around(60, REGIONS, datetime(2022, 2, 1))
-    log = prune.folder / "aliyun_pruner.log"
-
-    def replace_by_folder(call: Call) -> None:
-        if call.what == "DeleteImage" and log.is_file():
-            log.unlink()
-            log.mkdir()
-
-    prune.faults.on_call = replace_by_folder
-    run = prune()
-    assert run.status == 1
-    assert run.line("ERROR", "aliyun_pruner.log cannot be written", "free space, or give another --log-to-file")
-    assert world.listed("to be pruned")
-
-
-def test_log_that_can_no_longer_be_written_ends_the_run_before_the_next_deletion(world: World, prune: Prune) -> None:
-    """What is left behind an image would be named nowhere."""
-    world.add_builds_around(60, REGIONS, datetime(2022, 2, 1))
-    run = prune(prefix=in_shell('ulimit -f 16; exec "$@"'))  # The log may have 16 KiB.
-    assert run.status == 1
-    assert run.line("ERROR", "aliyun_pruner.log", "--log-to-file: at least ", " images and 0 snapshots deleted")
-    deleted = [image for image in world.images.values() if not image.listed]
-    assert world.listed("to be pruned")
-    assert [image.id for image in deleted if image.snapshots[0] not in run.log] == []

@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 from faults import Faults
 from harness import MAIN, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS
-from proxy import Sandbox
+from sandbox import Sandbox
 from world import KEY_ID, SECRET, World, image_id
 
 import main

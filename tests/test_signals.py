@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from faults import Faults
 from harness import REGIONS, Prune, assert_next_run_finishes
-from proxy import Sandbox
+from sandbox import Sandbox
 from world import World
 
 SIGHUP, SIGINT, SIGTERM, SIGKILL = signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGKILL

@@ -123,17 +123,6 @@ def test_a_hundred_images_are_looked_at_in_one_call_and_fifty_tagged(world: Worl
     assert (counts["DescribeImages"], counts["TagResources"], counts["DeleteImage"]) == (8, 1 + 2 * 3, 112)
 
 
-def test_calls_that_are_throttled_or_lost_come_again_in_the_next_minute_or_at_once(world: World, prune: Prune) -> None:
-    world.add_builds_around(20, REGIONS, datetime(2022, 2, 1))
-    prune.faults = Faults(accidents=0.08)
-    operations = ["DescribeImages", "TagResources", "ModifyImageSharePermission", "DeleteImage"]
-    prune.faults.failing = [Fault(operation, calls={1}, late=LOST) for operation in operations]
-    prune.faults.calls_a_minute, prune.clock_speed = 10, 60
-    run = prune()
-    assert_all_pruned(run)
-    assert max(run.sandbox.ecs.calls_in_minute.values()) <= 10 + main.REGION_THREADS
-
-
 def test_deletion_counts_when_the_cloud_no_longer_lists_the_image(world: World, prune: Prune) -> None:
     late, never, silent = MORE_REGIONS[:3]
     world.add_bootimage(NEW_BOOTIMAGE, [silent])

@@ -41,13 +41,13 @@ NAMES = (
     "cn-chengdu cn-guangzhou cn-hangzhou cn-heyuan cn-hongkong cn-huhehaote cn-nanjing cn-qingdao cn-shanghai "
     "cn-shenzhen cn-wulanchabu cn-zhangjiakou eu-central-1 eu-west-1 me-east-1 us-east-1 us-west-1"
 )
-REGIONS = NAMES.split()
+ALL_REGIONS = NAMES.split()
 BOOTIMAGES = {
-    "410.84.202112040202-0": [region for region in REGIONS if region != "ap-southeast-6"],
-    "410.84.202201251210-0": REGIONS,
-    "410.84.202205191234-0": REGIONS,
-    "410.84.202207061638-0": REGIONS,
-    "410.84.202210040010-0": REGIONS,
+    "410.84.202112040202-0": [region for region in ALL_REGIONS if region != "ap-southeast-6"],
+    "410.84.202201251210-0": ALL_REGIONS,
+    "410.84.202205191234-0": ALL_REGIONS,
+    "410.84.202207061638-0": ALL_REGIONS,
+    "410.84.202210040010-0": ALL_REGIONS,
 }
 
 # What the tool reads in the real history of rhcos.json on the branches of 4.10 and 4.11, one line per version, newest
@@ -254,8 +254,8 @@ def default_world(builds: int = 60) -> World:
     world = World()
     for build, regions in BOOTIMAGES.items():
         world.add_bootimage(build, regions, host=OLD_STORE_HOST if build < "410.84.202207" else STORE_HOST)
-    world.add_builds_around(builds, REGIONS[:24], datetime(2021, 12, 5, 3, 7))
-    world.add_build(days_ago(5), REGIONS, "young build")
+    world.add_builds_around(builds, ALL_REGIONS[:24], datetime(2021, 12, 5, 3, 7))
+    world.add_build(days_ago(5), ALL_REGIONS, "young build")
     world.add_build("410.84.202202020000-0", ["us-east-1"], "pinned", tags={"bootimage": "true"})
     world.add_build("410.84.202203030000-0", ["us-east-1"], "another account's", owner=OTHER_KEY_ID, public=True)
     world.add_build("410.84.test-0", ["us-east-1"], "undated build")
@@ -284,5 +284,5 @@ def history_world() -> World:
             world.metas[meta_path(build, "x86_64", directory)]["aliyun"] = uploads
     for release in ("4.10", "4.11"):
         world.release = release
-        world.add_builds_around(60, REGIONS[:24], datetime(2021, 12, 5, 3, 7))
+        world.add_builds_around(60, ALL_REGIONS[:24], datetime(2021, 12, 5, 3, 7))
     return world

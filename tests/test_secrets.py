@@ -1,0 +1,114 @@
+"""No secret in any output. What a run leaves is searched for them after every test; here is what may go wrong."""
+
+from __future__ import annotations
+
+import logging
+import re
+from urllib.parse import unquote
+
+import pytest
+from faults import Fault, ecs_error
+from harness import PRIVATE_BUILD, REGIONS, Prune, assert_refused
+from world import GITHUB_TOKEN, KEY_ID, SECRET, SECURITY_TOKEN, TEMPORARY_KEY_ID, TEMPORARY_SECRET, image_id
+
+import main
+
+KEYS = main.SECRETS[:2]
+FAILING = image_id(PRIVATE_BUILD, REGIONS[0])
+
+
+def test_debug_run_has_each_call_with_what_it_is_about_and_no_secret_is_in_any_output(prune: Prune) -> None:
+    message = f"{KEY_ID} {SECRET} {GITHUB_TOKEN} /?Signature=c2lnbmF0dXJl%3D&Action=DeleteImage"
+    prune.faults.failing = [Fault("DeleteImage", ecs_error(403, "OperationDenied", message), id=FAILING)]
+    prune.faults.accidents, prune.clock_speed = 0.08, 20
+    run = prune("-d", "4.10", env={"DEBUG": "sdk"})  # It checks that there is no secret.
+    assert len(re.findall(r"DEBUG.* in \d+\.\d+ s\n", run.output)) == len(run.sandbox.calls)
+    deletions = re.findall(r"DEBUG +\S+ DeleteImage \['(m-[0-9a-f]{20})'\]: ", run.output)
+    assert len(re.findall(r"DEBUG +\S+ DeleteImage .*: ok, RequestId [0-9A-F-]{36} in", run.output)) >= 2
+    assert sorted(deletions) == sorted(call.ids[0] for call in run.calls("ecs", "DeleteImage"))
+    assert run.line("ERROR", "<ALIYUN_ACCESS_KEY_ID>") and "c2ln" not in run.output
+
+
+REDACTED = {
+    f"key {SECRET}!": "key <ALIYUN_ACCESS_KEY_SECRET>!",
+    "?Signature=a%2Fb%3D&Action=x Signature%3DT%252F": "?Signature=<redacted>&Action=x Signature%3D<redacted>",
+    "407: Basic ZGVwbG95ZXI6cEBzc3dvcnQ= is wrong": "407: Basic <redacted> is wrong",
+    "http://deployer:p%40sswort@proxy:3128/": "http://<HTTPS_PROXY>@proxy:3128/",
+    "a\n1 INFO\x1b[2J\u202e": r"a\n1 INFO\x1b[2J\u202e",
+}
+
+
+def test_no_foreign_text_forges_a_line_or_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALIYUN_ACCESS_KEY_SECRET", f" {SECRET} ")
+    monkeypatch.setenv("HTTPS_PROXY", "http://deployer:p%40sswort@proxy:3128/")
+    for text, expected in REDACTED.items():
+        assert main.RedactingFormatter().format(logging.makeLogRecord({"msg": text})) == expected
+    assert main.one_line("a\n b") == "a b"
+    for cut in (main.one_line(f"{'x' * 290}{SECRET}"), main.excerpt(f"{'x' * 90}{SECRET}".encode())):
+        assert SECRET[:3] not in cut and cut.endswith("...")
+
+
+MALFORMED = {
+    "'s3cretValue'": "quotation marks",
+    "\N{LEFT DOUBLE QUOTATION MARK}s3cretValue": "malformed",
+    "s3cret\nValue": "malformed",
+    "s3cretValue\udcff": "malformed",
+    "s3cretV": "too short",
+}
+
+
+def test_malformed_secret_is_named_but_not_its_value(variables: pytest.MonkeyPatch) -> None:
+    for name in main.SECRETS:
+        for value, words in MALFORMED.items():
+            variables.setenv(name, value)
+            with pytest.raises(main.Refusal, match=f"{name} .*{words}") as refusal:
+                main.read_environment()
+            assert "s3cret" not in str(refusal.value)
+        variables.setenv(name, " LTAI5t78\r\n")
+        assert "LTAI5t78" in main.read_environment()
+
+
+PASSWORD = "s3cr+t%40x"
+
+
+MALFORMED_PROXIES = [
+    "http://releng:P@ssW0rds3cr#1@proxy:3128",
+    *(f"http://u:s3cr{char}t@127.0.0.1:9" for char in "@#/? \\[]"),
+    "http://CORP\\u:s3cr@127.0.0.1:9",
+    "http://u:s3cr\N{EURO SIGN}t@127.0.0.1:9",
+    "http://u:s3cr:t@127.0.0.1:9",
+    "ftp://u:s3cr@127.0.0.1:9",
+    "socks5://u:s3cr@127.0.0.1:9",
+    "http://u:s3cr@exa..mple:1",
+    "http://u:s3cr@127.0.0.1:9\r",
+    "http://u:s3cr@127.0.0.1:port",
+]
+
+
+def test_malformed_proxy_is_refused_at_the_start_without_its_value(variables: pytest.MonkeyPatch) -> None:
+    """urllib3 would take a part of the password for the host, show it, and look it up in the DNS."""
+    for name in main.PROXIES:
+        for proxy in MALFORMED_PROXIES:
+            variables.setenv(name, proxy)
+            with pytest.raises(main.Refusal, match=f"variable {name} is not of the form") as refusal:
+                main.read_environment()
+            assert "s3cr" not in str(refusal.value).lower()
+        variables.delenv(name)
+
+
+def test_temporary_key_is_used_with_its_token_and_refused_without(prune: Prune) -> None:
+    env = dict(zip(KEYS, (TEMPORARY_KEY_ID, TEMPORARY_SECRET)))
+    run = assert_refused(prune, "ALIYUN_SECURITY_TOKEN is not set", env=env)
+    assert run.sandbox.tunnels == {}
+    run = prune("--debug", "4.10", env={**env, "ALIYUN_SECURITY_TOKEN": SECURITY_TOKEN})
+    assert (run.status, prune.world.listed("to be pruned")) == (0, [])
+
+
+def test_password_of_a_proxy_is_redacted_but_no_user(variables: pytest.MonkeyPatch) -> None:
+    variables.setenv("https_proxy", f"http://openshift:{PASSWORD}@proxy:3128")
+    said = main.redact(
+        f"repos/openshift/installer openshift:{PASSWORD}@proxy {PASSWORD} {unquote(PASSWORD)} Basic eDp5"
+    )
+    assert said == "repos/openshift/installer <https_proxy>@proxy <https_proxy> <https_proxy> Basic <redacted>"
+    variables.setenv("https_proxy", "http://t0kenOfUser@proxy:3128")
+    assert main.redact("t0kenOfUser@proxy") == "<https_proxy>@proxy"
