@@ -19,7 +19,7 @@ of all other builds are tagged `bootimage=false`, made private and deleted. A ru
 
 The record lists what each build uploaded; `deleted: false` is tried again by the next run:
 
-    {"410.84.202112050307-0": [{"region": "us-east-1", "image": "m-2278ffe99a3b6169ae74", "deleted": true}]}
+    {"410.84.202112050307-0": [{"region": "us-east-1", "image": "m-54e010053cff19f42b9e", "deleted": true}]}
 
 Each document, image and snapshot is a `Job` with one state. `work_off` is the loop for all of them: it looks, acts, and
 looks again until each job has a final state, or `Patience` has no hope. The way to a deletion is `run`, `prune_region`,
@@ -1283,7 +1283,7 @@ class Region:
             self.look(denied)
         for job in denied:
             state, reason = self.decide(job)
-            if state is State.KEPT:  # Somebody has pinned it since the look.
+            if state not in due:  # Somebody has pinned it since the look.
                 job.settle(state, reason)
 
     def look(self, jobs: Sequence[ImageJob]) -> None:

@@ -58,7 +58,7 @@ FAILURES: dict[str, tuple[str, str, Answer, str]] = {
     "cn-shanghai": ("DeleteImage", PRIVATE_BUILD, IN_USE, "DeleteImage: ImageUsingByInstance"),
     "cn-shenzhen": ("DeleteImage", PRIVATE_BUILD, LOST, "DeleteImage"),
     "cn-qingdao": ("DescribeImages", PRIVATE_BUILD, UNAVAILABLE, "503"),
-    "cn-nanjing": ("TagResources", PRIVATE_BUILD, TOO_MANY_TAGS, "TagResources: QuotaExceed.Tags"),
+    "cn-wulanchabu": ("TagResources", PRIVATE_BUILD, TOO_MANY_TAGS, "TagResources: QuotaExceed.Tags"),
     "eu-central-1": ("TagResources", BOOTIMAGE, FORBIDDEN, "ecs:TagResources: Forbidden.RAM"),
 }
 

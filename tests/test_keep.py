@@ -126,6 +126,11 @@ def test_build_is_pruned_if_it_is_dated_and_old_enough_and_of_this_release() -> 
     assert {build: main.reason_to_skip(build, RELEASE.history) for build in expected} == expected
 
 
+def test_build_is_young_for_the_30_days_of_the_readme() -> None:
+    reasons = [main.reason_to_skip(days_ago(days), RELEASE.history) for days in (29.9, 30.1)]
+    assert reasons == [main.TOO_YOUNG, ""]
+
+
 def test_image_is_a_bootimage_if_any_list_says_so_and_looked_at_unless_all_say_deleted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -71,10 +71,6 @@ class Work:
             raise self.error
         call_each(self.act, batch, 4)
 
-    @property
-    def sizes(self) -> list[int]:
-        return [len(batch) for batch in self.batches]
-
 
 def failed(jobs: Sequence[Job]) -> list[Job]:
     return [job for job in jobs if job.state is State.FAILED]
@@ -121,14 +117,6 @@ def test_job_whose_look_hangs_leaves_few_others(clock: Clock, count: int) -> Non
     work_off(jobs, look, 99, Patience())
     assert failed(jobs) == [jobs[7]]
     assert clock.seconds - began < 600
-
-
-def test_batch_after_a_failed_one_is_a_quarter_for_its_own_jobs_only() -> None:
-    jobs = make_jobs(200)
-    work = Work([jobs[5]])
-    work_off(jobs, work, 64, Patience())
-    assert work.sizes[:5] == [64, 64, 64, 16, 16]
-    assert failed(jobs) == [jobs[5]]
 
 
 def test_throttled_call_for_a_batch_blames_nobody_and_keeps_its_place(clock: Clock) -> None:
@@ -280,12 +268,6 @@ def test_without_hope_each_later_step_has_one_round_until_there_is_an_answer() -
     assert len(again.batches) > 10
 
 
-def test_with_an_answer_only_throttling_waits(clock: Clock) -> None:
-    for errors in ([], [LOST], [LOST, THROTTLED]):
-        Patience().wait(True, errors, 0)
-    assert clock.pauses == [17.0]
-
-
 def test_listing_of_which_each_page_is_throttled_once_goes_on() -> None:
     asked: list[int] = []
 
@@ -296,15 +278,6 @@ def test_listing_of_which_each_page_is_throttled_once_goes_on() -> None:
         return {f"{page} {number}": page for number in range(100 if page < 200 else 1)}
 
     assert len(main.list_all(fetch, Patience())) == 19_901
-
-
-def test_pause_of_lost_rounds_doubles_with_jitter_up_to_five_seconds(clock: Clock) -> None:
-    for _ in range(100):
-        patience = Patience()
-        for _ in range(8):
-            assert patience.wait(False, [LOST], 0)
-    for number, most in enumerate([0.5, 1, 2, 4, 5, 5, 5, 5]):
-        assert most / 2 <= min(clock.pauses[number::8]) < max(clock.pauses[number::8]) <= most
 
 
 @pytest.mark.parametrize("error", [THROTTLED, LOST, DENIED], ids=["throttled", "lost", "denied"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -11,20 +10,31 @@ import sys
 from pathlib import Path
 
 import pytest
+from world import image_id
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 SHELL_BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
 
 
-def test_help_of_the_program_called_by_its_name_is_what_the_readme_shows() -> None:
-    help_block = re.search(r"```text\n(usage: .*?)```", README, re.DOTALL)
-    assert help_block
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    env = {"PATH": path, "COLUMNS": "100", "NO_COLOR": "1"}
-    done = subprocess.run(["./main.py", "--help"], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
-    # Python 3.9 has another heading.
-    assert help_block[1] == done.stdout.replace("optional arguments:", "options:")
+SANDBOX = ROOT / "tests" / "sandbox.py"
+
+
+def test_samples_are_what_the_sandbox_shows(tmp_path: Path) -> None:
+    """Figures aside: they change with `CLOSED_REGIONS`."""
+
+    def without_figures(line: str) -> str:
+        return re.sub(r"\d+", "0", " ".join(line.split()))
+
+    command = [sys.executable, str(SANDBOX), str(ROOT / "main.py"), "--dry-run", "4.10"]
+    output = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    lines = set(map(without_figures, output.splitlines()))
+    sample = re.search(r"```text\n(INFO .*?)```", README, re.DOTALL)
+    assert sample and {line for line in sample[1].splitlines() if without_figures(line) not in lines} == set()
+    images = re.findall(r"([a-z]+-[a-z]+-\d) (m-\S+) \((\S+)\)", sample[1])
+    for build, entries in re.findall(r'"(410\S+)": \[\n(.*?)\]', README, re.DOTALL):
+        images += [(region, id, build) for region, id in re.findall(r'"region": "(\S+)", "image": "(\S+)"', entries)]
+    assert len(images) == 4 and all(image_id(build, region) == id for region, id, build in images)
 
 
 def test_inline_metadata_lists_the_packages_of_requirements_txt() -> None:
