@@ -22,7 +22,7 @@ The record lists what each build uploaded; `deleted: false` is tried again by th
     {"410.84.202112050307-0": [{"region": "us-east-1", "image": "m-54e010053cff19f42b9e", "deleted": true}]}
 
 Each document, image and snapshot is a `Job` with one state. `work_off` is the loop for all of them: it looks, acts, and
-looks again until each job has a final state, or `Patience` has no hope. The way to a deletion is `run`, `prune_region`,
+looks again until each job has a final state, or `Patience` has no hope. The way to a deletion is `run`, `prune_regions`,
 `Region.prune`, `prune_batch`, `delete`. Only `reason_to_keep` decides whether an image may be deleted. What a service
 does not show is not therefore gone: an image counts as gone only if the same answer shows the region's witness, an
 image of the account that no run deletes.
@@ -380,6 +380,9 @@ def share_error(batch: Collection[Job], error: OutsideError) -> None:
             job.company = max(1, len(left) // 4)
 
 
+ending = threading.Event()  # The process is about to end: nothing new is begun.
+
+
 def call_each(act: Callable[[AnyJob], None], jobs: Iterable[AnyJob], threads: int) -> None:
     """Call `act` with each job side by side; what it raises is the job's error. Raises a Refusal at once.
 
@@ -389,7 +392,7 @@ def call_each(act: Callable[[AnyJob], None], jobs: Iterable[AnyJob], threads: in
     done, held, ended = list[Job](), list[Job](), threading.Event()
 
     def attempt(job: AnyJob) -> None:
-        if ended.is_set():
+        if ended.is_set() or ending.is_set():
             return
         try:
             act(job)
@@ -904,7 +907,7 @@ def list_commits(web: Web, release: str) -> list[str]:
     The list may be cut short, with status 200 (NixOS/nixpkgs-committers#100), so it is believed only if it ends with
     the oldest commit. https://docs.github.com/rest/commits/commits#list-commits
     """
-    progress.begin("commits listed", [])
+    progress.begin("listing commits", [])
     missing = f"openshift/installer has no branch release-{release}: check the release"
 
     def fetch(start: str, page: int) -> dict[str, None]:
@@ -1689,7 +1692,7 @@ def prune_regions(
     """Prune all regions in which any list names images, side by side; adds those that no bootimage is in."""
     for name in {image.region for image in release.listed} - CLOSED_REGIONS.keys() - regions.keys():
         regions[name] = Region(name, environment, args)
-    progress.begin("images done", [])
+    progress.begin("images and snapshots done" if args.delete_snapshots else "images done", [])
     with ThreadPoolExecutor(MOST_REGIONS) as pool:
         list(pool.map(lambda region: region.prune(release), regions.values()))
     images = [job for region in regions.values() for job in [*region.bootimages, *region.others]]
@@ -1734,7 +1737,7 @@ def summarize(
         yield balance("snapshots found:", "snapshot", snapshots)
     left = sum(len(job.snapshots) for job in others if job.state is success)
     if left and not args.delete_snapshots:
-        would = "that a run would leave" if args.dry_run else "marked and left"
+        would = "that a run would leave" if args.dry_run else "that this run marked and left"
         yield f"snapshots {would}, still billed (--delete-snapshots deletes them): {left:,}"
     unnamed = sum(region.unnamed for region in regions)
     if unnamed:
@@ -1869,6 +1872,7 @@ def end_process(status: int, message: str, log: logging.Logger = log) -> None:
         show_status("")
         log_end(status, log)
 
+    ending.set()
     for each in SIGNALS:
         with contextlib.suppress(ValueError):  # in another thread than the main one
             signal.signal(each, signal.SIG_IGN)

@@ -98,7 +98,9 @@ def test_figures_of_the_summary_add_up(world: World, prune: Prune) -> None:
         f"other images found: 7 images = 3 deleted + 2 pinned by its tag bootimage=true + 1 failed + 1 {no_build}"
     )
     assert run.line("other images not seen: 3 images = 2 no longer listed + 1 gone by the record of earlier runs")
-    assert run.line("ERROR", FAILING, "OperationDenied") and run.line("snapshots marked and left, still billed", ": 3")
+    assert run.line("ERROR", FAILING, "OperationDenied") and run.line(
+        "snapshots that this run marked and left, still billed", ": 3"
+    )
     assert run.output.splitlines()[-2] == "ERROR   " + run.line("ERROR", FAILING)[8:]  # the last line but one
 
 

@@ -45,7 +45,7 @@ def is_confirming(sandbox: Sandbox) -> bool:
 
 
 MOMENTS: dict[str, tuple[Faults, Callable[[Sandbox], bool], signal.Signals, str]] = {
-    "connecting": (Faults(latency={"connection": 15}), is_connecting, SIGINT, "commits listed, 0:"),
+    "connecting": (Faults(latency={"connection": 15}), is_connecting, SIGINT, "listing commits, 0:"),
     "slow answer": (Faults(latency={"ecs": 15}), is_asking_ecs, SIGHUP, "regions checked 0 of 2, 0:"),
     "throttled": (Faults(calls_a_minute=3), is_throttled, SIGTERM, "images done 0 of 4, "),
     "listing lags": (Faults(listing_lag=1000), is_confirming, SIGTERM, "images done 4 of 4, 0:"),
