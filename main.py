@@ -22,10 +22,10 @@ The record lists what each build uploaded; `deleted: false` is tried again by th
     {"410.84.202112050307-0": [{"region": "us-east-1", "image": "m-54e010053cff19f42b9e", "deleted": true}]}
 
 Each document, image and snapshot is a `Job` with one state. `work_off` is the loop for all of them: it looks, acts, and
-looks again until each job has a final state, or `Patience` has no hope. The way to a deletion is `run`, `prune_regions`,
-`Region.prune`, `prune_batch`, `delete`. Only `reason_to_keep` decides whether an image may be deleted. What a service
-does not show is not therefore gone: an image counts as gone only if the same answer shows the region's witness, an
-image of the account that no run deletes.
+looks again until each job has a final state, or `Patience` has no hope. The way to a deletion is one of names: `run`,
+`prune_regions`, `Region.prune`, `prune_batch`, `delete`. Only `reason_to_keep` decides whether an image may be deleted.
+What a service does not show is not therefore gone: an image counts as gone only if the same answer shows the region's
+witness, an image of the account that no run deletes.
 """
 
 from __future__ import annotations
@@ -611,8 +611,8 @@ def excerpt(value: object) -> str:
 def redact(text: str) -> str:
     """Redact credentials, which API errors and URLs contain, and those of a proxy."""
     secrets = {os.environ.get(name, "").strip(): name for name in SECRETS}
-    for name in PROXIES:
-        quoted = os.environ.get(name, "").rpartition("@")[0].rpartition("/")[2]
+    for proxy, name in {os.environ.get(name, ""): name for name in reversed(PROXIES)}.items():
+        quoted = proxy.rpartition("@")[0].rpartition("/")[2]
         for userinfo in (quoted, unquote(quoted)):
             # The user alone is no secret, unless there is no password.
             secrets.update(dict.fromkeys((userinfo, userinfo.partition(":")[2]), name))
@@ -1145,8 +1145,9 @@ def reason_to_keep(image: Image, seen: Seen, release: Release) -> str:
 
 def check_listed(region: str, expected: Collection[str], seen: Collection[str], operation: str) -> None:
     """Raise LostError if an answer lacks what it must contain."""
-    if not set(expected) <= set(seen):
-        words = f"{', '.join(expected)}, which should be there, is not listed"
+    missing = sorted(set(expected) - set(seen))
+    if missing:
+        words = f"what should be there is not listed ({', '.join(missing[:3])})"
         raise LostError(f"{words}: check that the key's policy grants ecs:{operation} in {region}")
 
 

@@ -186,13 +186,13 @@ def test_image_that_a_list_names_in_another_region_stays_with_a_warning(world: W
 
 def test_image_of_a_region_without_a_witness_that_was_listed_is_its_own_witness(world: World, prune: Prune) -> None:
     """A look that does not show it is a lost one."""
-    image = world.add_build("410.84.202206010000-0", ["eu-west-1"])[0]
-    prune.faults.failing = [Fault("DescribeImages", NO_IMAGES, "eu-west-1", id=image.id)]
+    images = [world.add_build(f"410.84.20220601000{number}-0", ["eu-west-1"])[0] for number in range(3)]
+    prune.faults.failing = [Fault("DescribeImages", NO_IMAGES, "eu-west-1", id=image.id) for image in images]
     prune.clock_speed = 60
     run = prune()
-    assert run.status == 1 and run.line("ERROR", f"eu-west-1: 1 image ({image.id})", "should be there, is not listed")
+    assert run.status == 1 and run.line("ERROR", "eu-west-1: 3 images (m-", "what should be there is not listed (m-")
     prune.faults.failing = []
-    assert prune().status == 0 and not image.listed
+    assert prune().status == 0 and not any(image.listed for image in images)
 
 
 def test_true_entry_that_another_run_wrote_meanwhile_stays_without_a_witness(world: World, prune: Prune) -> None:
@@ -291,7 +291,7 @@ def test_image_is_not_gone_if_the_witness_is_not_listed_either(world: World, pru
     prune.clock_speed = 150
     run = prune()
     assert run.status == 1
-    assert run.line("ERROR", f"{REGION}: 2 images", "which should be there, is not listed", "ecs:DescribeImages")
+    assert run.line("ERROR", f"{REGION}: 2 images", "should be there is not listed", "ecs:DescribeImages")
     deleted = {id for id, is_deleted in recorded(run).items() if is_deleted}
     assert deleted == {image_id(build, OTHER_REGION) for build in (PUBLIC_BUILD, PRIVATE_BUILD)}
 
