@@ -350,7 +350,7 @@ def work_off(jobs: Iterable[AnyJob], work: Callable[[list[AnyJob]], None], size:
         elif any(isinstance(error, DeniedError) for error in errors):
             denials += 1
         if denials >= MOST_DENIED or not patience.wait(is_accepted or not left, errors, time.monotonic() - started):
-            others = OutsideError(without_url(errors[-1]), errors[-1].code)
+            others = OutsideError(summary_of(errors[-1]), errors[-1].code)  # not reached in the last round
             for job in queue:
                 job.settle(State.FAILED, error=job.error or others)
             return
@@ -1512,7 +1512,8 @@ def log_failures(where: str, kind: str, errors: Mapping[Item, OutsideError | Non
     lines = []
     for failed in by_reason.values():
         named = f" ({', '.join(str(getattr(item, 'id', item)) for item in failed)})" if len(failed) <= 10 else ""
-        lines.append(f"{where}: {plural(len(failed), kind)}{named}: {without_url(errors[failed[0]])}")
+        said = max((without_url(errors[item]) for item in failed), key=len)  # by one for which a call was made
+        lines.append(f"{where}: {plural(len(failed), kind)}{named}: {said}")
         log.warning("%s", lines[-1])
     return lines
 

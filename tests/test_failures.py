@@ -125,6 +125,15 @@ def test_what_a_look_has_settled_stays_although_the_others_cannot_be_tagged(capl
     assert caplog.text.count(f"{gone} deleted") == 1 and pinned.reason == "pinned"
 
 
+def test_image_for_which_no_call_was_made_is_not_said_to_have_been_refused_by_one(world: World, prune: Prune) -> None:
+    world.add_builds_around(60, [REGION], datetime(2022, 2, 1), empty=1000)
+    prune.faults.failing = [Fault("DeleteImage", FORBIDDEN, REGION)]
+    run = prune()
+    assert run.line("ERROR", f"{REGION}: 62 images: ecs:DeleteImage: Forbidden.RAM (", "RequestId", "grant")
+    quoted = re.findall(r"(m-\S+) \S+ is left: ecs:DeleteImage: Forbidden.RAM \(.*RequestId", run.log)
+    assert quoted and {*quoted} <= {call.ids[0] for call in run.calls("ecs", "DeleteImage") if call.where == REGION}
+
+
 RISK = ecs_error(403, "Forbidden.RiskControl")
 
 
