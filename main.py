@@ -304,7 +304,7 @@ class ImageJob(Job):
     def __init__(self, image: Image, seen: Seen | None = None) -> None:
         super().__init__(str(image))
         self.image = image
-        self.seen = seen  # as it was listed last
+        self.seen = seen  # by the last answer that listed it
         self.listed = False  # by the last look
 
     @property
