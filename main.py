@@ -1160,6 +1160,7 @@ class Region:
         self.first_look = Job()  # at the bootimages; it fails if it shows none of the account
         self.unlisted: OutsideError | None = None  # why the account's images could not be listed
         self.witness: list[str] = []  # the ID of an image of the account that no run deletes
+        self.listed: dict[Image, bool] = {}  # the part of Release.listed that is here
         self.own: dict[str, Seen] = {}  # the images of the account, by ID
         self.tagged: set[str] = set()  # images and snapshots that this run tagged: listings can lag behind
         self.looked_at = (0.0, 0.0)  # when the last look that was answered was asked for, by read_clocks
@@ -1186,6 +1187,7 @@ class Region:
     def prune(self, release: Release) -> None:
         """Tag the bootimages of the region, prune its other images, and sweep the snapshots. Raises nothing."""
         self.release = release
+        self.listed = {image: is_due for image, is_due in release.listed.items() if image.region == self.name}
         try:
             try:
                 self.list_own()
@@ -1208,8 +1210,7 @@ class Region:
 
     def find_images(self) -> None:
         """Find what is to be looked at: what the record calls deleted only if it is there, in the own listing."""
-        here = [image for image in self.release.listed if image.region == self.name]
-        due = [ImageJob(i, self.own.get(i.id)) for i in here if self.release.listed[i] or i.id in self.own]
+        due = [ImageJob(i, self.own.get(i.id)) for i, is_due in self.listed.items() if is_due or i.id in self.own]
         # In random order: what can never be done must not come first in every run. Private images come first, so that
         # a key that may not delete makes few public ones private.
         random.shuffle(due)
@@ -1238,10 +1239,9 @@ class Region:
         something should be, that is asked for again for a minute.
         """
         fetch, again = partial(self.ecs.list_images, ImageOwnerAlias="self"), Patience()
-        is_expected = any(image.region == self.name for image, is_due in self.release.listed.items() if is_due)
         try:
             own = list_all(fetch, self.patience)
-            while is_expected and not own and again.wait(False, [LostError("nothing is listed")], 0.0):
+            while any(self.listed.values()) and not own and again.wait(False, [LostError("nothing is listed")], 0.0):
                 own = list_all(fetch, self.patience)
             check_listed(self.name, self.witness, own, "DescribeImages")
         except OutsideError as error:
@@ -1257,14 +1257,14 @@ class Region:
         ranked = [id for id in self.own if id in self.release.bootimages]
         ranked += [id for id in self.own if self.own[id].pin]
         ranked += [id for id in self.own if not BUILD_ID.search(self.own[id].name)]
-        ranked += [id for id in self.own if Image(self.name, id) not in self.release.listed]
+        ranked += [id for id in self.own if Image(self.name, id) not in self.listed]
         self.witness = self.witness or ranked[:1]
 
     def warn_of_unnamed(self) -> None:
         """A failed replication leaves images that no meta.json names (coreos/coreos-assembler#3634)."""
         for id, seen in self.own.items():
             build = BUILD_ID.search(seen.name)
-            if build and build[0] in self.release.read and Image(self.name, id) not in self.release.listed:
+            if build and build[0] in self.release.read and Image(self.name, id) not in self.listed:
                 words = "no meta.json names it, nor the record, without which (a new --filename) all of them are read"
                 log.warning("%s %s (%s) stays: %s", self.name, id, build[0], words)
                 self.unnamed += 1
@@ -1339,7 +1339,6 @@ class Region:
 
         One that cannot be tagged fails the whole call: then each image is tried alone.
         """
-
         missing = ("InvalidSnapshotId.NotFound", "InvalidResourceId.NotFound") if kind == "snapshot" else ()
 
         def tag(ids: Sequence[str], done: Collection[str] = ()) -> None:
@@ -1357,7 +1356,6 @@ class Region:
 
         untagged = dict.fromkeys(id for ids in needed.values() for id in ids if id not in self.tagged)
         for batch in batches(list(untagged), TAG_LIMIT):
-            jobs = [job for job in needed if not set(batch).isdisjoint(needed[job])]
             if not self.is_fresh() or any(job.error for job in needed):
                 break
             try:
@@ -1365,7 +1363,8 @@ class Region:
             except PassingError:
                 raise
             except OutsideError:
-                call_each(tag_alone, jobs, REGION_THREADS)
+                refused = set(batch)
+                call_each(tag_alone, [j for j in needed if not refused.isdisjoint(needed[j])], REGION_THREADS)
         return [job for job in needed if self.tagged.issuperset(needed[job])]
 
     def delete(self, job: ImageJob) -> None:

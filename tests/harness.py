@@ -69,6 +69,7 @@ def make_region(
     region = main.Region(REGIONS[0], environment, main.parse_args([*options, "4.10"]))
     ecs.client = region.ecs.client
     region.ecs, region.release, region.witness = ecs, release or make_release(), list(witness)
+    region.listed = region.release.listed
     return region
 
 
