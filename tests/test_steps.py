@@ -2,55 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections import Counter
 from datetime import datetime
-from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from pathlib import Path
 
 import pytest
-import requests
-from faults import LOST, REQUEST_ID, Answer, Fault, Faults
+from faults import LOST, REQUEST_ID, Answer, Fault
 from harness import BOOTIMAGE, OLD_BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, assert_all_pruned, recorded
-from services import GitHubService, StoreService, as_described
-from world import GITHUB_TOKEN, KEY_ID, OLD_STORE_HOST, STATUSES, EcsImage, World, history_world, image_id
-
-import main
+from world import GITHUB_TOKEN, OLD_STORE_HOST, STATUSES, EcsImage, World, history_world, image_id
 
 REGION = REGIONS[0]
 NEW_BUILD, NEW_BOOTIMAGE = "410.84.202206010000-0", "410.84.202208010000-0"
 MORE_REGIONS = [*REGIONS, "eu-west-1", "eu-central-1", "me-east-1", "us-west-1", "cn-beijing"]
 
 
-class WorldWeb(main.Web):
-    """GitHub and the store of a world, in this process."""
-
-    def __init__(self, world: World) -> None:
-        self.github, self.store = GitHubService(world, Faults()), StoreService(world)
-        self.token, self.session = "", requests.Session()
-        self.paths: list[str] = []
-
-    def get_json(self, url: str, missing: str = "") -> Any:
-        path, query = urlsplit(url).path, dict(parse_qsl(urlsplit(url).query))
-        self.paths.append(path)
-        if url.startswith(main.STORE):
-            answer = self.store.answer(path)
-        else:
-            answer = self.github.answer_api(path, query, "", "") if query else self.github.answer_raw(path)
-        if answer.status != 200:
-            raise main.OutsideError(url, str(answer.status))
-        return json.loads(answer.body) if isinstance(answer.body, bytes) else answer.body
-
-
-def find_everything(web: WorldWeb, name: str = "4.10") -> tuple[main.Release, set[str]]:
-    """Steps 1 to 4: what is known of the release, and the IDs of the images to look at."""
-    record: main.Record = {OLD_BOOTIMAGE: []}  # A bootimage on record is read all the same.
-    release, problems = main.read_store(web, main.read_history(web, name), record)
-    assert (release.missing, problems) == ([], [])
-    return release, {image.id for image, is_due in release.listed.items() if is_due}
-
-
-def test_images_of_every_directory_tombstone_and_architecture_are_found(world: World) -> None:
+def test_images_of_every_directory_tombstone_and_architecture_are_found(world: World, prune: Prune) -> None:
     usual = ["releases/rhcos-4.10", "releases/rhcos-4.10-aarch64", "prod/streams/4.10/builds"]
     usual += ["prod/streams/4.10-9.2/builds", "prod/streams/4.10-9.4/builds"]
     world.add_bootimage("410.84.202205190000-0", REGIONS, "releases/named", host=OLD_STORE_HOST)
@@ -59,27 +26,29 @@ def test_images_of_every_directory_tombstone_and_architecture_are_found(world: W
     world.add_build("410.84.202206020000-0", REGIONS, tombstone=True)
     arm = world.add_build("410.84.202206030000-0", REGIONS, arches=["aarch64", "ppc64le", "x86_64"])[0].build
     del world.metas[f"{world.directory}/{arm}/x86_64/meta.json"]["aliyun"]
-    # Only the meta.json of a bootimage that is on record names this one.
+    # Only the meta.json of a bootimage names this one, and that is read although the build is on record.
     world.add_image(EcsImage("m-uploaded", "eu-west-1", OLD_BOOTIMAGE, "bootimage"))
     uploads = world.metas[f"{world.directory}/{OLD_BOOTIMAGE}/x86_64/meta.json"]["aliyun"]
     uploads.append({"name": "eu-west-1", "id": "m-uploaded"})
-    web = WorldWeb(world)
-    release, to_look_at = find_everything(web)
-    assert to_look_at == world.images.keys()
-    assert release.bootimages.keys() == {image.id for image in world.listed("bootimage")}
-    assert {path.split("/")[-2] for path in web.paths if arm in path} == {"aarch64", "x86_64"}
+    prune.write_record({OLD_BOOTIMAGE: []})
+    run = prune()
+    assert_all_pruned(run)
+    assert all(image.tags == {"bootimage": "true"} for image in world.listed("bootimage"))
+    assert {call.what.split("/")[-2] for call in run.calls("store", arm)} == {"aarch64", "x86_64"}
 
 
 @pytest.mark.parametrize("name", ["4.10", "4.11"])
-def test_of_the_real_history_all_is_kept_that_it_names_and_the_other_release_is_untouched(name: str) -> None:
-    world = history_world()
-    web = WorldWeb(world)
-    release, to_look_at = find_everything(web, name)
+def test_of_the_real_history_all_is_kept_that_it_names_and_the_other_release_is_untouched(
+    tmp_path: Path, name: str
+) -> None:
+    prune = Prune(world := history_world(), tmp_path)
+    run = prune("--dry-run", name)
+    builds = {image.id: image.build for image in world.listed("to be pruned")}
+    assert run.status == 0
+    deleted = re.findall(r"would delete \S+ (\S+)", run.log)
+    assert sorted(deleted) == sorted(id for id in builds if builds[id].startswith(name.replace(".", "") + "."))
     other = {"4.10": "4.11", "4.11": "4.10"}[name]  # The branch of 4.11 begins with versions that name builds of 4.10.
-    assert not [path for path in web.paths if path.endswith("/builds.json") and other in path]
-    seen = {i.id: main.parse_seen(as_described(i, KEY_ID)) for i in world.listed() if i.id in to_look_at}
-    deleted = {id for id in seen if not main.reason_to_keep(main.Image("", id), seen[id], release)}
-    assert deleted == {i.id for i in world.listed("to be pruned") if i.build[:4] == name.replace(".", "") + "."}
+    assert not [call for call in run.calls("store", "/builds.json") if other in call.what]
 
 
 STEPS = ["/commits", "/rhcos.json", "DescribeImages", "/builds.json", "/meta.json", "TagResources", "DeleteImage"]
