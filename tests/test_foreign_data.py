@@ -3,45 +3,38 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
-from collections.abc import Callable
-from types import SimpleNamespace
+from collections.abc import Callable, Iterator
 from typing import Any
+from unittest.mock import patch
 
 import pytest
-import requests
 from aliyunsdkcore.acs_exception.exceptions import ServerException
 from aliyunsdkecs.request.v20140526.DeleteImageRequest import DeleteImageRequest
-from faults import Answer, Fault, Faults
+from faults import REQUEST_ID, Answer, Fault
 from harness import PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, make_release
 from sandbox import Sandbox
-from world import BUILDS_URL, COMMITS_URL, DIRECTORY, World
+from world import BUILDS_URL, COMMITS_URL, DIRECTORY, GITHUB_TOKEN, World
 
 import main
 from main import DeniedError, LostError, OutsideError, Refusal, ThrottledError
 
 
-def web(document: Any) -> Any:
-    """A Web that has this document under every URL."""
-    return SimpleNamespace(get_json=lambda *_: document, token="")
+@pytest.fixture
+def sandbox(world: World) -> Iterator[Sandbox]:
+    """The sandbox for calls from this process."""
+    with Sandbox(world) as sandbox, patch.dict(os.environ, sandbox.environment(), clear=True):
+        yield sandbox
 
 
-def ecs(answer: Any) -> main.Ecs:
-    """An Ecs whose every call has this answer."""
-    region = main.Ecs(REGIONS[0], main.Environment("LTAI5tSandbox", "secret-of-the-sandbox", "", "", True, True))
-    region.call = lambda *_, **__: answer  # type: ignore[method-assign]
-    return region
+def new_web() -> main.Web:
+    return main.Web(main.read_environment())
 
 
-class AnsweringWeb(main.Web):
-    """A Web that gets this response for every URL."""
-
-    def __init__(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-        self.status, self.body, self.headers, self.token = status, body, headers, ""
-
-    def get(self, url: str) -> requests.Response:
-        return response_of(url, self.status, self.body, self.headers)
+def new_ecs() -> main.Ecs:
+    return main.Ecs(REGIONS[0], main.read_environment())
 
 
 def version(regions: Any) -> dict[str, Any]:
@@ -50,7 +43,8 @@ def version(regions: Any) -> dict[str, Any]:
 
 
 def page(total: int, *ids: str, **fields: Any) -> dict[str, Any]:
-    return {"TotalCount": total, "Images": {"Image": [{"ImageId": id, "Tags": {"Tag": []}, **fields} for id in ids]}}
+    images = [{"ImageId": id, "Tags": {"Tag": []}, **fields} for id in ids]
+    return {"RequestId": REQUEST_ID, "TotalCount": total, "Images": {"Image": images}}
 
 
 COMMITS = [{"sha": main.OLDEST_COMMIT}]
@@ -70,56 +64,54 @@ CUT = [page(1), page(2, "m-1"), page(2, "m-1", "m-1"), page(1, "m-1", "m-2"), pa
 ENTRY = {"region": "us-east-1", "image": "m-1", "deleted": False}
 RECORDS = [{"1": [ENTRY | change]} for change in ({"image": "m-1,m-2"}, {"region": "x/"}, {"deleted": "no"})]
 
-SHAPES: dict[str, tuple[Callable[[Any], object], Any, list[Any], Any]] = {
-    "commits": (lambda d: main.list_commits(web(d), "4.10"), COMMITS, [[{"sha": "../x"}, *COMMITS]], Refusal),
-    "rhcos.json": (lambda d: main.fetch_version(web(d), "4.10", "1"), VERSION, VERSIONS, Refusal),
-    "builds.json": (lambda d: main.fetch_listing(web(d), DIRECTORY), LISTING, LISTINGS, Refusal),
-    "meta.json": (lambda d: main.fetch_uploads(web(d), PUBLIC_BUILD, ""), META, METAS, OutsideError),
-    "images": (lambda d: ecs(d).list_images(), IMAGES, CUT, LostError),
+SHAPES: dict[str, tuple[Callable[[Any], object], Any, list[Any], type[Exception]]] = {
+    "commits": (lambda _: main.list_commits(new_web(), "4.10"), COMMITS, [[{"sha": "../x"}, *COMMITS]], Refusal),
+    "rhcos.json": (lambda _: main.fetch_version(new_web(), "4.10", "1"), VERSION, VERSIONS, Refusal),
+    "builds.json": (lambda _: main.fetch_listing(new_web(), DIRECTORY), LISTING, LISTINGS, Refusal),
+    "meta.json": (lambda _: main.fetch_uploads(new_web(), PUBLIC_BUILD, BUILDS_URL), META, METAS, OutsideError),
+    "images": (lambda _: new_ecs().list_images(), IMAGES, CUT, LostError),
     "record": (lambda d: main.load_record("x", json.dumps(d).encode()), {"1": [ENTRY]}, RECORDS, Refusal),
 }
 
 
 @pytest.mark.parametrize(("read", "good", "bad", "error"), SHAPES.values(), ids=SHAPES)
-def test_other_shapes_are_refused(read: Callable[[Any], object], good: Any, bad: list[Any], error: Any) -> None:
+def test_other_shapes_are_refused(
+    sandbox: Sandbox, read: Callable[[Any], object], good: Any, bad: list[Any], error: type[Exception]
+) -> None:
+    sandbox.faults.failing = [every_answer := Fault("", Answer(200, good))]
     read(good)
     for document in [*bad, "no", 7, [None], [[]], {"": {}}]:
+        every_answer.answer = Answer(200, document)
         with pytest.raises(error):
             read(document)
 
 
-def test_build_id_that_is_no_part_of_a_url_is_not_asked_for() -> None:
-    nothing_is_asked_for: Any = SimpleNamespace(session=requests.Session(), get_json=pytest.fail)
+def test_build_id_that_is_no_part_of_a_url_is_not_asked_for(sandbox: Sandbox) -> None:
     builds = {"../../x": {"https://x/../../x": False}}
-    assert main.find_uploads(nothing_is_asked_for, builds, make_release().history, {}) == ({}, {})
+    assert main.find_uploads(new_web(), builds, make_release().history, {}) == ({}, {})
+    assert sandbox.tunnels == {}
 
 
 # Refusals
 
 
-def response_of(url: str, status: int, body: bytes, headers: dict[str, str]) -> requests.Response:
-    response = requests.Response()
-    response.url, response.status_code, response._content = url, status, body
-    response.headers.update(headers)
-    return response
-
-
 VERSION_URL = "https://raw.githubusercontent.com/openshift/installer/1"
-RESPONSES: list[tuple[str, int, bytes, dict[str, str], type[Exception]]] = [
-    (BUILDS_URL, 503, b"", {"Retry-After": "7"}, LostError),
-    *((BUILDS_URL, 200, body, {}, LostError) for body in (b"{", b"", b"\xff", b"[" * 100_000)),
-    (BUILDS_URL, 429, b"", {}, LostError),
-    (BUILDS_URL, 404, b"", {}, OutsideError),
-    (COMMITS_URL, 500, b"<html>", {}, LostError),
-    (VERSION_URL, 404, b"404: Not Found", {}, Refusal),
-    (VERSION_URL, 429, b"", {"Retry-After": "1800"}, Refusal),
+RESPONSES: list[tuple[str, Answer, type[Exception]]] = [
+    (BUILDS_URL, Answer(503, b"", {"Retry-After": "7"}), LostError),
+    *((BUILDS_URL, Answer(200, body), LostError) for body in (b"{", b"", b"\xff", b"[" * 100_000)),
+    (BUILDS_URL, Answer(429), LostError),
+    (BUILDS_URL, Answer(404), OutsideError),
+    (COMMITS_URL, Answer(500, b"<html>"), LostError),
+    (VERSION_URL, Answer(404, b"404: Not Found"), Refusal),
+    (VERSION_URL, Answer(429, b"", {"Retry-After": "1800"}), Refusal),
 ]
 
 
-def test_answer_of_the_web_is_lost_or_final_by_its_status() -> None:
-    for url, status, body, headers, kind in RESPONSES:
+def test_answer_of_the_web_is_lost_or_final_by_its_status(sandbox: Sandbox) -> None:
+    for url, answer, kind in RESPONSES:
+        sandbox.faults.failing = [Fault(url, answer)]
         with pytest.raises(kind, match=re.escape(url)) as raised:
-            AnsweringWeb(status, body, headers).get_json(url)
+            new_web().get_json(url)
         assert raised.type is kind
 
 
@@ -136,11 +128,12 @@ GITHUB_ERRORS: list[tuple[int, dict[str, str], bool, str]] = [
 ]
 
 
-def test_refusal_of_github_is_quoted_with_the_remedy() -> None:
+def test_refusal_of_github_is_quoted_with_the_remedy(sandbox: Sandbox) -> None:
     for status, headers, token, remedy in GITHUB_ERRORS:
-        response = response_of(COMMITS_URL, status, b'{"message": "it says no"}', headers)
-        words = main.explain_github_error(response, "", token)
-        assert re.fullmatch(rf"{COMMITS_URL}: HTTP status {status} \(it says no\): {remedy}", words)
+        sandbox.faults.failing = [Fault(COMMITS_URL, Answer(status, {"message": "it says no"}, headers))]
+        os.environ["GITHUB_TOKEN"] = GITHUB_TOKEN if token else ""
+        with pytest.raises(Refusal, match=rf"^{COMMITS_URL}: HTTP status {status} \(it says no\): {remedy}$"):
+            new_web().get_json(COMMITS_URL)
 
 
 CREDENTIALS = "InvalidAccessKeyId.NotFound InvalidAccessKeySecret SignatureDoesNotMatch Forbidden Forbidden.AccessKey"
@@ -158,11 +151,11 @@ ECS_ERRORS = [
 ]
 
 
-def test_error_code_of_ecs_tells_what_to_do_next() -> None:
+def test_error_code_of_ecs_tells_what_to_do_next(variables: pytest.MonkeyPatch) -> None:
     for status, codes, kind in ECS_ERRORS:
         for code in codes.split():
             refusal = ServerException(code, "it says no", http_status=status, request_id="4F9A-17")
-            now, error = time.time(), ecs(None).explain("DeleteImage", refusal, 5.0)
+            now, error = time.time(), new_ecs().explain("DeleteImage", refusal, 5.0)
             assert (type(error), error.code) == (kind, code)
             assert f"DeleteImage: {code} (HTTP status {status}, it says no, RequestId 4F9A-17)" in str(error)
             assert bool(main.CREDENTIALS_REFUSED.fullmatch(code)) == (codes == CREDENTIALS)
@@ -181,13 +174,8 @@ NO_ANSWERS = [
 ]
 
 
-def test_unexpected_answer_is_an_error_that_is_expected(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    faults = Faults()
-    with Sandbox(world, faults) as sandbox:
-        for name, value in sandbox.environment().items():
-            monkeypatch.setenv(name, value)
-        region = main.Ecs(REGIONS[0], main.read_environment())
-        for answer in NO_ANSWERS:
-            faults.failing = [Fault("DeleteImage", answer)]
-            with pytest.raises(OutsideError, match="DeleteImage: "):
-                region.call(DeleteImageRequest, ImageId=world.images_of(PRIVATE_BUILD)[0].id)
+def test_unexpected_answer_is_an_error_that_is_expected(sandbox: Sandbox) -> None:
+    for answer in NO_ANSWERS:
+        sandbox.faults.failing = [Fault("DeleteImage", answer)]
+        with pytest.raises(OutsideError, match="DeleteImage: "):
+            new_ecs().call(DeleteImageRequest, ImageId="m-1")
