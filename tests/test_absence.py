@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
 from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from unittest.mock import patch
 
 import pytest
 from faults import NO_IMAGES, UNAVAILABLE, Call, Fault
@@ -26,42 +26,41 @@ from harness import (
     regions_to_prune,
     start,
 )
+from sandbox import Sandbox
 from world import EcsImage, World, days_ago, image_id, meta_path, rhcos_json
 
 import main
-from main import Image, ImageJob, Seen, State
+from main import Image
 
 REGION, OTHER_REGION = REGIONS
-
-
-def commits_of(history: list[str], heads: Sequence[str] = ()) -> Any:
-    """A Web that lists this history of a commit or of the branch, whose head is another one at each call."""
-    branch = iter(heads or history[:1])
-
-    def get_json(url: str, _: str) -> list[dict[str, str]]:
-        query = dict(parse_qsl(urlsplit(url).query))
-        start = history.index(next(branch) if query["sha"] == "release-4.10" else query["sha"])
-        first = start + (int(query["page"]) - 1) * 100
-        return [{"sha": commit} for commit in history[first : first + 100]]
-
-    return SimpleNamespace(get_json=get_json)
+OTHER_RELEASE = "411.86.202207150124-0"
 
 
 COMMITS = [*(f"{number:040x}" for number in range(249)), main.OLDEST_COMMIT]
 
 
-def test_list_of_commits_is_believed_only_if_it_ends_with_the_oldest_one() -> None:
-    for length in (1, 2, 99, 100, 101, 200, 250):
-        assert main.list_commits(commits_of(COMMITS[-length:]), "4.10") == COMMITS[-length:]
-    for history in (COMMITS[:1], COMMITS[:100], COMMITS[:101], COMMITS[:-1]):
-        with pytest.raises(main.Refusal, match=r"incomplete.* run again"):
-            main.list_commits(commits_of(history), "4.10")
+def test_list_of_commits_is_believed_only_if_it_ends_with_the_oldest_one(world: World) -> None:
+    with Sandbox(world) as sandbox, patch.dict(os.environ, sandbox.environment(), clear=True):
+        web = main.Web(main.read_environment())
+        for length in (1, 2, 99, 100, 101, 200, 250):
+            world.branches["release-4.10"] = COMMITS[-length:]
+            assert main.list_commits(web, "4.10") == COMMITS[-length:]
+        for commits in (COMMITS[:1], COMMITS[:100], COMMITS[:101], COMMITS[:-1]):
+            world.branches["release-4.10"] = commits
+            with pytest.raises(main.Refusal, match=r"incomplete.* run again"):
+                main.list_commits(web, "4.10")
 
 
-def test_commit_that_leaves_the_branch_between_two_pages_hides_no_other_one() -> None:
+def test_commit_that_leaves_the_branch_between_two_pages_hides_no_other_one(world: World) -> None:
     """A force-push takes the first commit away: the second page of the branch would begin with its 102nd commit."""
-    web = commits_of(COMMITS, COMMITS[:9])
-    assert main.list_commits(web, "4.10") == COMMITS
+    with Sandbox(world) as sandbox, patch.dict(os.environ, sandbox.environment(), clear=True):
+        world.branches["before the push"] = COMMITS
+
+        def push(_: Call) -> None:
+            world.branches["release-4.10"] = COMMITS[len(sandbox.calls) :]
+
+        sandbox.faults.on_call = push
+        assert main.list_commits(main.Web(main.read_environment()), "4.10") == COMMITS
 
 
 def test_listing_that_shifts_between_two_pages_is_read_to_its_end() -> None:
@@ -77,55 +76,40 @@ def test_listing_that_shifts_between_two_pages_is_read_to_its_end() -> None:
     assert len(main.list_all(fetch, main.Patience())) == 199
 
 
-SEEN = make_seen()
-ABSENT = {
-    "with a witness": ("m-1", True, False, State.GONE, "no longer listed"),
-    "a bootimage": ("m-named", True, False, State.GONE, main.MISSING),
-    "its deletion was not answered": ("m-1", True, True, State.DELETED, ""),
-    "without a witness": ("m-1", False, True, State.KEPT, main.NOT_LISTED),
-}
+def test_witness_of_a_region_is_best_an_image_that_no_run_deletes(world: World, prune: Prune) -> None:
+    """Each region lacks the best witness of the one before; in the last one there is only what this run deletes."""
+    regions = ["eu-west-1", "eu-central-1", "me-east-1", "us-west-1", "cn-beijing"]
+    to_prune = world.add_build("410.84.202206010000-0", regions)
+    kinds: dict[str, dict[str, Any]] = {
+        "bootimage": {"name": f"rhcos-{BOOTIMAGE}"},
+        "pinned": {"tags": {"bootimage": "true"}},
+        "of no build": {"name": "my-server"},
+        "another release's": {"name": f"rhcos-{OTHER_RELEASE}"},
+    }
+    witnesses: list[set[str]] = []
+    for number, region in enumerate(regions):
+        images = [EcsImage(f"{region}-{kind[:3]}", region, "", kind, **fields) for kind, fields in kinds.items()]
+        for image in reversed(images[number:]):
+            world.add_image(image)
+        witnesses.append({image.id for image in images[number : number + 1]})
+    world.metas[meta_path(BOOTIMAGE)]["aliyun"].append({"name": regions[0], "id": f"{regions[0]}-boo"})
+    run = prune()
+    assert (run.status, world.listed("to be pruned")) == (0, [])
+    looks = [[call.ids for call in run.calls("ecs", "DescribeImages") if image.id in call.ids] for image in to_prune]
+    assert [set().union(*ids) - {image.id} for ids, image in zip(looks, to_prune)] == witnesses
 
 
-@pytest.mark.parametrize(("id", "has_witness", "asked", "state", "reason"), ABSENT.values(), ids=ABSENT)
-def test_absent_image_is_gone_only_with_a_witness(
-    id: str, has_witness: bool, asked: bool, state: State, reason: str
-) -> None:
-    job = ImageJob(Image(REGION, id, PRIVATE_BUILD), SEEN)
-    job.asked = asked
-    assert make_region(SimpleNamespace(), witness=["m-witness"] if has_witness else []).decide(job) == (state, reason)
-
-
-PINNED, OWN = make_seen(pin="pinned"), make_seen(name="my-server")
-OTHER_RELEASE = make_seen("411.86.202207150124-0")
-WITNESSES: dict[str, tuple[dict[str, Seen], list[str]]] = {  # m-1 is a candidate of this run
-    "a bootimage": ({"m-1": SEEN, "m-2": OWN, "m-3": PINNED, "m-named": SEEN}, ["m-named"]),
-    "pinned, which no run deletes": ({"m-2": OWN, "m-1": PINNED}, ["m-1"]),
-    "of no build, which no run deletes": ({"m-1": SEEN, "m-2": OTHER_RELEASE, "m-3": OWN}, ["m-3"]),
-    "of another release": ({"m-1": SEEN, "m-2": OTHER_RELEASE}, ["m-2"]),
-    "of another account": ({"m-2": OWN._replace(own=False)}, []),
-    "none, because this run deletes it": ({"m-1": SEEN}, []),
-}
-
-
-@pytest.mark.parametrize(("own", "witness"), WITNESSES.values(), ids=WITNESSES)
-@pytest.mark.parametrize("error", [None, main.OutsideError("none of the bootimages is listed")], ids=["none", "error"])
-def test_witness_of_a_region_is_best_an_image_that_no_run_deletes(
-    own: dict[str, Seen], witness: list[str], error: main.OutsideError | None
-) -> None:
-    release = make_release(listed={Image(REGION, "m-1", PRIVATE_BUILD): True})
-    region = make_region(SimpleNamespace(list_images=lambda *_, **__: own), release, witness=[])
-    region.first_look.error = error
-    region.list_own()
-    assert region.witness == witness
-
-
-def test_witness_is_an_image_that_was_asked_for() -> None:
-    shown = {"m-unasked": SEEN, "m-foreign": SEEN._replace(own=False), "m-named": SEEN}
+def test_witness_is_an_image_of_the_account_that_was_asked_for() -> None:
+    foreign = make_seen(own=False)
+    shown = {"m-unasked": make_seen(), "m-foreign": foreign, "m-named": make_seen()}
     for ids, witness in ((["m-gone", "m-foreign", "m-named"], ["m-named"]), (["m-gone", "m-foreign"], [])):
         history = make_release().history._replace(images={id: Image(REGION, id) for id in ids})
         region = make_region(SimpleNamespace(list_images=lambda **_: shown), witness=[])
         region.look_first(history)
-        assert (region.witness, region.first_look.error is None) == (witness, bool(witness))
+        assert region.witness == witness
+    region = make_region(SimpleNamespace(list_images=lambda *_, **__: {"m-foreign": foreign}), witness=[])
+    region.list_own()
+    assert region.witness == []
 
 
 def test_region_whose_bootimages_were_removed_by_hand_is_pruned_all_the_same(world: World, prune: Prune) -> None:
@@ -163,7 +147,7 @@ def test_two_releases_at_once_take_no_witness_that_the_other_deletes(world: Worl
     world.add_builds_around(4, [region], datetime(2022, 2, 1), empty=1000)
     pinned = world.add_build("410.84.202206010000-0", [region], "pinned", tags={"bootimage": "true"})[0]
     world.release = "4.11"
-    world.add_bootimage("411.86.202207150124-0", REGIONS)
+    world.add_bootimage(OTHER_RELEASE, REGIONS)
     world.add_builds_around(4, [region], datetime(2022, 2, 1), empty=1000)
     prune.faults.latency["ecs"] = 0.1
     with prune.started("--log-to-file", "a", "4.10") as one:
@@ -210,9 +194,8 @@ def test_true_entry_that_another_run_wrote_meanwhile_stays_without_a_witness(wor
 
 
 def test_incomplete_record_is_named_as_such(world: World, prune: Prune) -> None:
-    other = "411.86.202207150124-0"  # whose images are another run's business
-    world.add_build(other, REGIONS, "another release's", directory="releases/rhcos-4.11")
-    prune.write_record({PRIVATE_BUILD: [], other: []})
+    world.add_build(OTHER_RELEASE, REGIONS, "another release's", directory="releases/rhcos-4.11")
+    prune.write_record({PRIVATE_BUILD: [], OTHER_RELEASE: []})
     run = prune()
     assert run.status == 0
     for image in world.images_of(PRIVATE_BUILD):
@@ -220,7 +203,7 @@ def test_incomplete_record_is_named_as_such(world: World, prune: Prune) -> None:
             "WARNING", image.id, "stays: no meta.json names it, nor the record", "a new --filename"
         )
     assert run.line("images that no list names, kept: 2")
-    assert other not in run.output
+    assert OTHER_RELEASE not in run.output  # Its images are another run's business.
     assert prune("--filename", "new.json", "4.10").status == 0
     assert world.listed("to be pruned") == []
 
