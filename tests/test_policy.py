@@ -16,8 +16,8 @@ from world import EcsImage, World
 
 REGION = REGIONS[0]
 PIN = {"bootimage": "true"}
-ACTIONS = {action: action for action in ("DescribeImages", "DescribeSnapshots", "TagResources", "DeleteImage")}
-ACTIONS |= {"ModifyImageSharePermission": "ModifyImageSharePermission", "DeleteSnapshot": "DeleteSnapshot"}
+ACTIONS = ["DescribeImages", "TagResources", "ModifyImageSharePermission", "DeleteImage"]
+ACTIONS += ["DescribeSnapshots", "DeleteSnapshot"]
 IMAGE, SNAPSHOT, DISK = (
     f"acs:ecs:us-east-1:1234567890123456:{kind}" for kind in ("image/m-1", "snapshot/s-1", "disk/d-1")
 )

@@ -45,7 +45,8 @@ def test_snapshot_is_marked_and_named_in_the_log_before_its_image_is_deleted(wor
     assert next_run_finishes(prune, *SWEEP).line("snapshots found: 10 snapshots = 10 deleted")
 
 
-KEPT, NO_MARK = main.State.KEPT, (main.State.KEPT, "no longer marked")
+KEPT = main.State.KEPT
+NO_MARK, IN_USE = (KEPT, "no longer marked"), (KEPT, "an image that stays is made from it")
 DECISIONS: dict[str, tuple[bool, bool, dict[str, dict[str, str] | None], tuple[main.State, str]]] = {
     "marked by any run": (False, True, {"s-1": {MARK: "4.10"}}, (main.State.TO_DELETE, "")),
     "behind an image of this run": (True, True, {"s-1": {}}, (main.State.TO_DELETE, "")),
@@ -53,12 +54,7 @@ DECISIONS: dict[str, tuple[bool, bool, dict[str, dict[str, str] | None], tuple[m
     "not marked": (False, True, {"s-1": {}}, NO_MARK),
     "pinned": (True, True, {"s-1": {MARK: "4.10", "bootimage": "keep"}}, (KEPT, f"{main.PINNED}=keep")),
     "shared": (False, True, {"s-1": {MARK: "4.10", "acs:ecs:sharedfrom": "1"}}, (KEPT, "shared by another account")),
-    "behind an image that stays": (
-        True,
-        True,
-        {"s-in-use": {MARK: "4.10"}},
-        (KEPT, "an image that stays is made from it"),
-    ),
+    "behind an image that stays": (True, True, {"s-in-use": {MARK: "4.10"}}, IN_USE),
     "shown without tags": (True, True, {"s-1": None}, (KEPT, "shown without tags")),
     "not listed, with that of the witness": (True, True, {}, (main.State.GONE, "")),
     "not listed, without it": (True, False, {}, (KEPT, main.NOT_LISTED)),
@@ -83,25 +79,28 @@ def test_sweep_deletes_what_is_marked_for_this_release_and_not_needed(world: Wor
     )
     pinned.tags["bootimage"], disk.disk = "true", True
     world.images_of(BOOTIMAGE)[0].snapshots.append(image.id)
-    reasons = {pinned.id: "pinned", disk.id: "SnapshotCreatedDisk", image.id: "an image that stays", late.id: "pinned"}
+    shared = EcsSnapshot("s-shared", REGION, "", OTHER_KEY_ID, tags={MARK: "4.10", "acs:ecs:sharedFrom": "1"})
+    world.snapshots[shared.id] = shared
+    reasons = {pinned.id: "pinned", image.id: "an image that stays is made from it", shared.id: "shared by another"}
+    unasked = {*reasons}
+    reasons |= {disk.id: "SnapshotCreatedDisk", late.id: "pinned"}
 
     def pin(call: Call) -> None:
         if (call.what, call.ids) == ("DeleteSnapshot", (late.id,)):
             late.tags["bootimage"] = "true"
 
-    found = "snapshots found: 124 snapshots = 122 to delete + 1 an image that stays is made from it + 1 pinned"
-    assert prune("--dry-run", *SWEEP).line(found)
+    found = "snapshots found: 125 snapshots = 122 to delete + 1 an image that stays is made from it + 1 pinned"
+    assert prune("--dry-run", *SWEEP).line(found, "+ 1 shared by another account")
     assert all(snapshot.listed for snapshot in world.snapshots.values())
     prune.faults.failing = [Fault("DeleteSnapshot", THROTTLED, id=late.id, calls={1})]
-    prune.faults.failing += [
-        Fault(operation, calls={1}, late=LOST) for operation in ("DescribeSnapshots", "DeleteSnapshot")
-    ]
+    prune.faults.failing += [Fault(what, calls={1}, late=LOST) for what in ("DescribeSnapshots", "DeleteSnapshot")]
     prune.faults.on_call, prune.clock_speed = pin, 60
     for _ in range(2):
         run = prune(*SWEEP)
-        assert run.status == 0 and all(run.line(id, "is kept", reason) for id, reason in reasons.items())
+        assert run.status == 0 and all(run.line("INFO", id, "is kept", reason) for id, reason in reasons.items())
         left = {s.id for s in world.snapshots.values() if s.listed and s.image_id not in kept_images(world)}
         assert left == {"s-other", "s-x", *reasons}
+        assert unasked.isdisjoint(id for call in run.calls("ecs", "DeleteSnapshot") for id in call.ids)
     assert pinned.tags == {"bootimage": "true", MARK: "4.10"}
 
 
@@ -161,19 +160,6 @@ def test_snapshot_that_is_not_free_yet_is_tried_again_for_two_minutes(
     assert len(snapshots_left(world) - kept_images(world)) == left
     times = [call.at for call in run.calls("ecs", "DeleteSnapshot")]
     assert max(times) - min(times) < 200
-
-
-def test_no_deletion_is_asked_for_what_an_image_that_stays_is_made_from_or_another_account_shares(
-    world: World, prune: Prune
-) -> None:
-    pinned = world.add_build("410.84.202206010000-0", [REGION], "pinned", tags={"bootimage": "true"})[0]
-    world.snapshots[pinned.snapshots[0]].tags[MARK] = "4.10"
-    shared = EcsSnapshot("s-shared", REGION, "", OTHER_KEY_ID, tags={MARK: "4.10", "acs:ecs:sharedFrom": "1"})
-    world.snapshots["s-shared"] = shared
-    run = prune(*SWEEP)
-    assert (run.status, len(run.calls("ecs", "DeleteSnapshot"))) == (0, 4)
-    assert run.line("INFO", pinned.snapshots[0], "is kept: an image that stays is made from it")
-    assert run.line("INFO", "s-shared", "is kept: shared by another account")
 
 
 def test_run_without_the_option_lists_no_snapshots_and_says_how_many_it_left(prune: Prune) -> None:
