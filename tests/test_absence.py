@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
-from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -13,7 +11,6 @@ import pytest
 from faults import NO_IMAGES, UNAVAILABLE, Call, Fault
 from harness import (
     BOOTIMAGE,
-    MAIN,
     OLD_BOOTIMAGE,
     PRIVATE_BUILD,
     PUBLIC_BUILD,
@@ -24,7 +21,6 @@ from harness import (
     make_seen,
     recorded,
     regions_to_prune,
-    start,
 )
 from sandbox import Sandbox
 from world import EcsImage, World, days_ago, image_id, meta_path, rhcos_json
@@ -140,32 +136,6 @@ def test_empty_list_of_a_region_without_bootimages_is_asked_for_again(world: Wor
     assert [image.listed for image in images] == [False, True]
     assert run.line("WARNING", images[1].id, "is kept: not listed")
     assert {id: deleted for id, deleted in recorded(run).items() if id == images[1].id} == {images[1].id: False}
-
-
-def test_two_releases_at_once_take_no_witness_that_the_other_deletes(world: World, prune: Prune) -> None:
-    region = "eu-west-1"  # without bootimages of either
-    world.add_builds_around(4, [region], datetime(2022, 2, 1), empty=1000)
-    pinned = world.add_build("410.84.202206010000-0", [region], "pinned", tags={"bootimage": "true"})[0]
-    world.release = "4.11"
-    world.add_bootimage(OTHER_RELEASE, REGIONS)
-    world.add_builds_around(4, [region], datetime(2022, 2, 1), empty=1000)
-    prune.faults.latency["ecs"] = 0.1
-    with prune.started("--log-to-file", "a", "4.10") as one:
-        command = [sys.executable, str(MAIN), "--log-to-file", "b", "4.11"]
-        with start(one.sandbox, prune.folder, command) as other:
-            runs = [one.finish(), other.finish()]
-    assert [run.status for run in runs] == [0, 0]
-    assert world.listed("to be pruned") == [] and pinned.listed
-
-
-def test_image_that_a_list_names_in_another_region_stays_with_a_warning(world: World, prune: Prune) -> None:
-    image = EcsImage("m-elsewhere", REGION, PRIVATE_BUILD, "not listed there")
-    world.add_image(image)
-    world.metas[meta_path(PRIVATE_BUILD)]["aliyun"].append({"name": OTHER_REGION, "id": image.id})
-    run = prune()
-    assert run.status == 0 and image.listed and image.tags == {}
-    assert run.line("WARNING", f"{REGION} {image.id}", "stays: no meta.json names it")
-    assert run.line("images that no list names, kept: 1")
 
 
 def test_image_of_a_region_without_a_witness_that_was_listed_is_its_own_witness(world: World, prune: Prune) -> None:
@@ -292,12 +262,17 @@ def test_build_that_a_missing_directory_may_list_too_does_not_go_on_record(world
 def test_image_that_no_list_names_stays_with_a_warning_if_its_build_was_read(world: World, prune: Prune) -> None:
     young = days_ago(main.YOUNG.days / 2)  # whose images a run does not look for
     world.add_build(young)
-    unlisted = [EcsImage(f"m-of-{build}", REGION, build, "not listed") for build in (PUBLIC_BUILD, young)]
-    unlisted.append(EcsImage("m-other", REGION, "", "not listed", name="my-server"))
+    unlisted = [
+        EcsImage(f"m-new{n}", REGION, build, "") for n, build in enumerate((PUBLIC_BUILD, PRIVATE_BUILD, young))
+    ]
+    world.metas[meta_path(PRIVATE_BUILD)]["aliyun"].append({"name": OTHER_REGION, "id": unlisted[1].id})
+    unlisted.append(EcsImage("m-new3", REGION, "", "", name="my-server"))
     for image in unlisted:
         world.add_image(image)
     run = prune()
     assert run.status == 0
-    assert run.line("WARNING", REGION, unlisted[0].id, "stays")
-    assert not any(image.id in run.output for image in unlisted[1:])
-    assert [image.tags for image in unlisted if image.listed] == [{}, {}, {}]
+    for image in unlisted[:2]:
+        assert run.line("WARNING", f"{REGION} {image.id}", "stays: no meta.json names it")
+    assert run.line("images that no list names, kept: 2")
+    assert not any(f"{REGION} {image.id}" in run.output for image in unlisted[2:])
+    assert [image.tags for image in unlisted if image.listed] == [{}] * 4

@@ -81,17 +81,6 @@ def test_pin_is_any_value_but_false_of_any_capitalisation_in_any_order(first: st
             assert pin == (f"{main.PINNED}={tag.partition('=')[2].strip()}" if tag in PINS else ""), tags
 
 
-def test_image_that_a_person_has_pinned_by_another_value_stays_with_a_warning(world: World, prune: Prune) -> None:
-    values = ("yes", "keep", "true ")
-    images = [world.add_build(f"410.84.20220601000{n}-0", [REGION], "pinned")[0] for n in range(len(values))]
-    for image, value in zip(images, values):
-        image.tags = {"bootimage": value}
-    run = prune()
-    assert (run.status, world.listed("to be pruned")) == (0, [])
-    assert [image.tags["bootimage"] for image in images] == [*values]
-    assert all(run.line("WARNING", i.id, f"pinned by its tag bootimage={v.strip()}") for i, v in zip(images, values))
-
-
 SHOWN = {"Tags": {"Tag": []}, "Usage": "none", "Status": "Available"}
 DISKS = {"DiskDeviceMappings": {"DiskDeviceMapping": [{"SnapshotId": "s-1"}]}}
 
@@ -146,18 +135,6 @@ def test_changes_rest_on_a_look_of_the_last_minute_by_both_clocks(age: float, st
         region.delete(job)
         region.delete_snapshot(main.SnapshotJob(REGION, "s-1", None))
         assert (job.state, job.error, job.asked) == (State.OPEN, None, False)
-
-
-def test_what_an_old_look_settles_is_settled_although_the_rest_is_looked_at_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    jobs = [ImageJob(IMAGE), ImageJob(Image(REGION, "m-kept", BUILD))]
-    seen = {IMAGE.id: make_seen(BUILD, tag=""), "m-kept": make_seen(BUILD, pin="pinned")}
-    clocks = [(1000.0, 1000.0), (1061.0, 1061.0)]
-    monkeypatch.setattr(main, "read_clocks", lambda: clocks.pop(0) if len(clocks) > 1 else clocks[0])
-    region = make_region(SimpleNamespace(list_images=lambda **_: seen), RELEASE, witness=())
-    region.prune_batch(jobs)  # Any other call is an error.
-    assert [(job.state, job.reason) for job in jobs] == [(State.OPEN, ""), (State.KEPT, "pinned")]
 
 
 def test_nothing_that_can_block_comes_between_check_and_deletion(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,11 +194,15 @@ def test_image_of_each_other_kind_is_kept_named_and_not_on_record_as_deleted(wor
         "my-server": add("410.84.202206040000-0", name="my-server"),
         OTHER_RELEASE: add("410.84.202206050000-0", name=f"rhcos-{OTHER_RELEASE}"),
     }
+    for number, value in enumerate(("yes", "keep", "true ")):
+        image = add(f"410.84.20220607000{number}-0", "pinned", tags={"bootimage": value})
+        words[f"pinned by its tag bootimage={value.strip()}"] = image
+    tags = [dict(image.tags) for image in words.values()]
     unread = [add(YOUNG, "young build"), add("49.84.202206070000-0"), add("410.84.test-0", "undated build")]
     add(days_ago(main.YOUNG.days + 0.1), "to be pruned")
     run = prune()
     assert (run.status, world.listed("to be pruned")) == (0, [])
-    assert words["instance"].tags == {} and words["pinned"].tags == {"Bootimage": "TRUE"}
+    assert [image.tags for image in words.values()] == tags
     assert all(run.line("WARNING", image.id, word) for word, image in words.items())
     assert not any(recorded(run)[image.id] for image in words.values())
     assert {image.build for image in unread}.isdisjoint(run.record) and run.record.items() >= record.items()
