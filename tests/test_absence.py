@@ -262,9 +262,8 @@ def test_build_that_a_missing_directory_may_list_too_does_not_go_on_record(world
 def test_image_that_no_list_names_stays_with_a_warning_if_its_build_was_read(world: World, prune: Prune) -> None:
     young = days_ago(main.YOUNG.days / 2)  # whose images a run does not look for
     world.add_build(young)
-    unlisted = [
-        EcsImage(f"m-new{n}", REGION, build, "") for n, build in enumerate((PUBLIC_BUILD, PRIVATE_BUILD, young))
-    ]
+    builds = [PUBLIC_BUILD, PRIVATE_BUILD, young]
+    unlisted = [EcsImage(f"m-new{number}", REGION, build, "") for number, build in enumerate(builds)]
     world.metas[meta_path(PRIVATE_BUILD)]["aliyun"].append({"name": OTHER_REGION, "id": unlisted[1].id})
     unlisted.append(EcsImage("m-new3", REGION, "", "", name="my-server"))
     for image in unlisted:
