@@ -169,9 +169,8 @@ def test_incomplete_record_is_named_as_such(world: World, prune: Prune) -> None:
     run = prune()
     assert run.status == 0
     for image in world.images_of(PRIVATE_BUILD):
-        assert image.listed and run.line(
-            "WARNING", image.id, "stays: no meta.json names it, nor the record", "a new --filename"
-        )
+        assert image.listed
+        assert run.line("WARNING", image.id, "stays: no meta.json names it, nor the record", "a new --filename")
     assert run.line("images that no list names, kept: 2")
     assert OTHER_RELEASE not in run.output  # Its images are another run's business.
     assert prune("--filename", "new.json", "4.10").status == 0
@@ -225,9 +224,7 @@ def test_what_was_read_of_a_bootimage_is_kept_although_the_rest_could_not_be_rea
 
 
 def test_empty_region_is_said_to_be_perhaps_closed(world: World, prune: Prune) -> None:
-    for image in list(world.images.values()):
-        if image.region == OTHER_REGION:
-            del world.images[image.id]
+    world.images = {image.id: image for image in world.images.values() if image.region == REGION}
     prune.clock_speed = 60
     run = prune()
     assert run.status == 1 and world.listed("to be pruned") == []

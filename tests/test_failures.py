@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -147,15 +146,9 @@ def test_outage_after_the_last_deletion_costs_minutes(world: World, prune: Prune
 
 def test_bootimage_that_cannot_be_tagged_gives_up_no_other_image(world: World, prune: Prune) -> None:
     """Its loop has no hope any more when the other images' first look is lost."""
-    bootimage, looks = image_id(BOOTIMAGE, REGION), 0
-
-    def is_first(ids: Collection[str]) -> bool:
-        nonlocal looks
-        looks += image_id(PRIVATE_BUILD, REGION) in ids
-        return image_id(PRIVATE_BUILD, REGION) in ids and looks == 1
-
+    bootimage = image_id(BOOTIMAGE, REGION)
     prune.faults.failing = [Fault("TagResources", UNAVAILABLE, id=bootimage)]
-    prune.faults.failing.append(Fault("DescribeImages", LOST, when=is_first))
+    prune.faults.failing.append(Fault("DescribeImages", LOST, id=image_id(PRIVATE_BUILD, REGION), calls={1}))
     prune.clock_speed = 60
     run = prune()
     assert (run.status, world.listed("to be pruned")) == (1, [])

@@ -73,7 +73,7 @@ FAULTS: dict[str, tuple[Faults, list[str]]] = {
 
 @pytest.mark.parametrize(("faults", "words"), FAULTS.values(), ids=FAULTS)
 def test_run_is_refused_if_what_has_to_be_known_is_not_known(prune: Prune, faults: Faults, words: list[str]) -> None:
-    prune.faults, prune.clock_speed = faults, 40
+    prune.faults, prune.clock_speed = faults, 20
     assert_refused(prune, *words)
 
 
@@ -95,7 +95,7 @@ ENVIRONMENTS: dict[str, tuple[dict[str, str | None], list[str], int]] = {  # and
 def test_useless_environment_is_found_early(
     prune: Prune, env: dict[str, str | None], words: list[str], calls: int
 ) -> None:
-    prune.clock_speed = 40
+    prune.clock_speed = 20
     run = assert_refused(prune, *words, env=env)
     assert len(run.sandbox.calls) <= calls
     assert "pa55word" not in run.output + run.log
