@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from world import API_HOST, image_id
+
 REQUEST_ID = "00000000-0000-0000-0000-000000000000"  # replaced by the ID of the request; answers of gateways have none
 
 
@@ -116,7 +118,21 @@ class Faults:
     leaving_rate: float | None = None  # so many deleted images leave the listing in a second, one after the other
     snapshot_lag: float = 0.0  # seconds until a snapshot is free after its image has left the listing
     untagged_shown_without_tags: bool = False  # as in old samples of the answer of DescribeSnapshots
-    most_connections: int | None = None  # that the proxy allows at the same time
     proxy_refusal: str = ""  # the status that the proxy answers instead of connecting
     ignore_missing: bool = False  # DeleteImage succeeds if there is no such image, as one sentence of its page says
     on_call: Callable[[Call], None] | None = None  # called when a request arrives, before it is carried out
+
+
+# What sandbox.py --outage offers
+OUTAGE_REGION = "us-east-1"
+IN_USE = image_id("410.84.202112050307-0", OUTAGE_REGION)
+SPENT = Answer(403, {"message": "API rate limit exceeded"}, {"X-RateLimit-Remaining": "0"})
+OUTAGES = {
+    "store unavailable": Fault("/meta.json", UNAVAILABLE),
+    "store hangs": Fault("/meta.json", HANGS),
+    "deletion unavailable": Fault("DeleteImage", UNAVAILABLE, OUTAGE_REGION),
+    "deletion throttled": Fault("DeleteImage", THROTTLED, OUTAGE_REGION),
+    "deletion denied": Fault("DeleteImage", FORBIDDEN, OUTAGE_REGION),
+    "image in use": Fault("DeleteImage", ecs_error(403, "ImageUsingByInstance"), id=IN_USE),
+    "GitHub's limit": Fault(API_HOST, SPENT),
+}

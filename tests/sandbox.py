@@ -31,50 +31,19 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import trustme
 from aiohttp import web
-from faults import (
-    ACCIDENTS,
-    FORBIDDEN,
-    HANGS,
-    LOST,
-    REQUEST_ID,
-    THROTTLED,
-    UNAVAILABLE,
-    Answer,
-    Call,
-    Fault,
-    Faults,
-    ecs_error,
-)
+from faults import ACCIDENTS, HANGS, LOST, OUTAGE_REGION, OUTAGES, REQUEST_ID, Answer, Call, Faults
 from services import EcsService, GitHubService, StoreService, ids_in
-from world import (
-    API_HOST,
-    GITHUB_TOKEN,
-    KEY_ID,
-    RAW_HOST,
-    SECRET,
-    STORE_HOST,
-    World,
-    default_world,
-    ecs_host,
-    history_world,
-    image_id,
-)
+from world import API_HOST, GITHUB_TOKEN, KEY_ID, SECRET, SERVICES, World, default_world, ecs_host, history_world
 
 from main import CLOSED_REGIONS
 
 CLOCK_START = time.time()
-
-
-def sandbox_clock(speed: float) -> Callable[[], float]:
-    """A clock like time.time, that goes so many times faster."""
-    return lambda: CLOCK_START + (time.time() - CLOCK_START) * speed
 
 
 class Sandbox:
@@ -92,7 +61,7 @@ class Sandbox:
         self.clock_speed = clock_speed
         self.github = GitHubService(world, self.faults)
         self.store = StoreService(world)
-        self.ecs = EcsService(world, self.faults, sandbox_clock(clock_speed))
+        self.ecs = EcsService(world, self.faults, lambda: CLOCK_START + (time.time() - CLOCK_START) * clock_speed)
         self.calls: list[Call] = []
         self.tunnels: Counter[str] = Counter()
         self.leaks: list[str] = []
@@ -124,24 +93,20 @@ class Sandbox:
 
     def environment(self) -> dict[str, str]:
         """The environment of a command that is to run in this sandbox."""
-        inherited = {name: value for name, value in os.environ.items() if name.lower() not in ("no_proxy", "all_proxy")}
-        clock = {
-            "PYTHONPATH": str(Path(__file__).parent / "fast_clock"),
-            "SANDBOX_CLOCK_SPEED": str(self.clock_speed),
-            "SANDBOX_CLOCK_START": str(CLOCK_START),
+        environment = {name: os.environ[name] for name in os.environ if name.lower() not in ("no_proxy", "all_proxy")}
+        if self.clock_speed != 1:
+            environment["PYTHONPATH"] = str(Path(__file__).parent / "fast_clock")
+            environment["SANDBOX_CLOCK_SPEED"] = str(self.clock_speed)
+            environment["SANDBOX_CLOCK_START"] = str(CLOCK_START)
+        return {
+            **environment,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), self.proxy),
+            **dict.fromkeys(("REQUESTS_CA_BUNDLE", "ALIBABA_CLOUD_CA_BUNDLE", "CURL_CA_BUNDLE"), self.ca_file),
+            "ALIYUN_ACCESS_KEY_ID": KEY_ID,
+            "ALIYUN_ACCESS_KEY_SECRET": SECRET,
+            "GITHUB_TOKEN": GITHUB_TOKEN,
         }
-        return (
-            inherited
-            | (clock if self.clock_speed != 1 else {})
-            | {
-                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-                **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), self.proxy),
-                **dict.fromkeys(("REQUESTS_CA_BUNDLE", "ALIBABA_CLOUD_CA_BUNDLE", "CURL_CA_BUNDLE"), self.ca_file),
-                "ALIYUN_ACCESS_KEY_ID": KEY_ID,
-                "ALIYUN_ACCESS_KEY_SECRET": SECRET,
-                "GITHUB_TOKEN": GITHUB_TOKEN,
-            }
-        )
 
     # The proxy
 
@@ -183,7 +148,8 @@ class Sandbox:
             if method != "CONNECT":
                 self.leaks.append(f"plain HTTP: {method} {target}")
             status = self.faults.proxy_refusal
-            if method != "CONNECT" or not self.exists(host) or self.is_full():
+            exists = service_of(host) and region_of(host) not in CLOSED_REGIONS
+            if method != "CONNECT" or not exists or host in self.faults.dead_hosts:
                 status = "502 Bad Gateway"
             if status:
                 await self.loop.sock_sendall(connection, f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
@@ -192,22 +158,14 @@ class Sandbox:
             await self.loop.sock_sendall(connection, b"HTTP/1.1 200 Connection established\r\n\r\n")
             await self.loop.connect_accepted_socket(self.server, connection, ssl=self.tls_context(host))
 
-    def is_full(self) -> bool:
-        """Whether no more connections are allowed, those under way to be opened included."""
-        most = self.faults.most_connections
-        return most is not None and len(self.server.connections) >= most
-
-    def exists(self, host: str) -> bool:
-        closed = region_of(host) in CLOSED_REGIONS
-        return bool(service_of(host)) and host not in self.faults.dead_hosts and not closed
-
     def tls_context(self, host: str) -> ssl.SSLContext:
         if host not in self.tls:
             self.tls[host] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             ca = trustme.CA() if host in self.faults.untrusted_hosts else self.ca
             name = f"not.{host}" if host in self.faults.misnamed_hosts else host
             ca.issue_cert(name).configure_cert(self.tls[host])
-            self.tls[host].sni_callback = partial(refuse_other_names, host)
+            refusal = ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME  # of a handshake with another server name, or none
+            self.tls[host].sni_callback = lambda _, name, __: None if name == host else refusal
         return self.tls[host]
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -237,7 +195,9 @@ class Sandbox:
         if answer == LOST:
             request.transport.abort()
             raise asyncio.CancelledError
-        body = answer.body if isinstance(answer.body, bytes) else with_request_id(answer.body)
+        body = answer.body
+        if not isinstance(body, bytes):
+            body = json.dumps(body).replace(REQUEST_ID, str(uuid.uuid4()).upper()).encode()
         return web.Response(status=answer.status, body=body, headers=answer.headers)
 
     def answer_or_fault(self, service: str, request: web.BaseRequest, query: dict[str, str]) -> Answer:
@@ -264,19 +224,9 @@ class Sandbox:
         return self.github.answer_raw(path)
 
 
-def with_request_id(body: object) -> bytes:
-    return json.dumps(body).replace(REQUEST_ID, str(uuid.uuid4()).upper()).encode()
-
-
-def refuse_other_names(host: str, _: ssl.SSLObject, name: str | None, __: ssl.SSLContext) -> int | None:
-    """For SSLContext.sni_callback: the alert for a handshake with another server name than this, or with none."""
-    return None if name == host else ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
-
-
 def service_of(host: str) -> str:
     """github, store or ecs; empty for a host that does not exist in the sandbox."""
-    services = {API_HOST: "github", RAW_HOST: "github", STORE_HOST: "store"}
-    return services.get(host, "ecs" if region_of(host) else "")
+    return SERVICES.get(host, "ecs" if region_of(host) else "")
 
 
 def region_of(host: str) -> str:
@@ -287,18 +237,6 @@ def region_of(host: str) -> str:
 
 # The command line
 
-REGION, BUILD = "us-east-1", "410.84.202112050307-0"
-OUTAGES = {
-    "store unavailable": Fault("/meta.json", UNAVAILABLE),
-    "store hangs": Fault("/meta.json", HANGS),
-    "deletion unavailable": Fault("DeleteImage", UNAVAILABLE, REGION),
-    "deletion throttled": Fault("DeleteImage", THROTTLED, REGION),
-    "deletion denied": Fault("DeleteImage", FORBIDDEN, REGION),
-    "image in use": Fault("DeleteImage", ecs_error(403, "ImageUsingByInstance"), id=image_id(BUILD, REGION)),
-    "GitHub's limit": Fault(
-        API_HOST, Answer(403, {"message": "API rate limit exceeded"}, {"X-RateLimit-Remaining": "0"})
-    ),
-}
 MOST_SPEED = 60  # Timeouts are shorter by this; with more, calls of a busy machine would time out.
 
 
@@ -349,16 +287,14 @@ def run_command(command: Sequence[str], environment: Mapping[str, str]) -> int:
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--builds", type=int, default=60, metavar="N", help="builds around the bootimages (default: 60)"
-    )
+    builds_help = "builds around the bootimages (default: 60)"
+    parser.add_argument("--builds", type=int, default=60, metavar="N", help=builds_help)
     parser.add_argument("--latency", type=float, default=0, metavar="SECONDS", help="of each call and each connection")
     parser.add_argument("--calls-a-minute", type=int, metavar="N", help="of ECS, for each region and operation")
     parser.add_argument("--region-down", action="append", default=[], metavar="REGION", help="one that never answers")
-    parser.add_argument("--outage", choices=OUTAGES, help=f"what goes wrong; a deletion in {REGION}")
-    parser.add_argument(
-        "--outage-seconds", type=float, metavar="N", help="when the outage ends, by the command's clock"
-    )
+    parser.add_argument("--outage", choices=OUTAGES, help=f"what goes wrong; a deletion in {OUTAGE_REGION}")
+    end_help = "when the outage ends, by the command's clock"
+    parser.add_argument("--outage-seconds", type=float, metavar="N", help=end_help)
     speed_help = f"how many times faster the clock runs, at most {MOST_SPEED}"
     parser.add_argument("--speed", type=float, default=1, metavar="N", help=speed_help)
     parser.add_argument("--history", action="store_true", help="the real history of 4.10 and 4.11, and 60 builds each")

@@ -29,15 +29,11 @@ from world import (
 )
 
 REPOSITORY = "/repos/openshift/installer"
-# The most that a listing with a filter by tag shows: the comments of the vendor's SDK alibabacloud-ecs20140526 7.11.8.
-# That TotalCount says no more, either, is assumed.
-LISTED_BY_TAG = 1000
 # The tag of what another account shares (aliyun/oos-templates)
 SHARED = "acs:ecs:sharedFrom"
 # A meta.json is 100 to 300 KB, most of it the list of packages.
-PACKAGES = json.dumps(
-    {"commitmeta": {"pkglist": [["package-" + "x" * 40, "0", "1.0", "1.el8", "x86_64"]] * 1500}}
-).encode()
+PACKAGE = ["package-" + "x" * 40, "0", "1.0", "1.el8", "x86_64"]
+PACKAGES = json.dumps({"commitmeta": {"pkglist": [PACKAGE] * 1500}}).encode()
 
 
 class GitHubService:
@@ -73,14 +69,13 @@ class GitHubService:
         version = self.world.versions.get(query.get("ref", ""))
         if version is None:
             return Answer(404, {"message": "Not Found"})
-        body = version if isinstance(version, bytes) else json.dumps(version).encode()
         if accept == "application/vnd.github.raw+json":
-            return Answer(200, body)
-        return Answer(200, {"encoding": "base64", "content": base64.b64encode(body).decode()})
+            return Answer(200, version)
+        return Answer(200, {"encoding": "base64", "content": base64.b64encode(json.dumps(version).encode()).decode()})
 
     def answer_raw(self, path: str) -> Answer:
         for commit, version in self.world.versions.items():
-            if path == f"/openshift/installer/{commit}/{STREAM_METADATA}" and version is not None:
+            if path == f"/openshift/installer/{commit}/{STREAM_METADATA}":
                 return Answer(200, version)
         return Answer(404, b"404: Not Found")
 
@@ -98,13 +93,9 @@ class StoreService:
                 pruned = self.world.tombstones.get(directory)
                 return Answer(200, {"builds": builds} | ({"tombstone-builds": pruned} if pruned else {}))
         if path in self.world.metas:
-            return Answer(200, with_packages(self.world.metas[path]))
+            meta = json.dumps(self.world.metas[path]).encode()
+            return Answer(200, meta[:-1] + b"," + PACKAGES[1:])
         return Answer(403, b"<Error><Code>AccessDenied</Code></Error>")
-
-
-def with_packages(meta: Any) -> bytes:
-    body = json.dumps(meta).encode()
-    return body[:-1] + b"," + PACKAGES[1:] if isinstance(meta, dict) and meta else body
 
 
 class EcsService:
@@ -203,10 +194,10 @@ class EcsService:
         image = self.world.images.get(id)
         if image is None or image.region != region or not (image.owner == account or image.public):
             return None
-        gone = image.deleted_at is not None and self.clock() >= self.leaves_at.get(
-            id, image.deleted_at + self.faults.listing_lag
-        )
-        return None if gone else image
+        if image.deleted_at is None:
+            return image
+        is_gone = self.clock() >= self.leaves_at.get(id, image.deleted_at + self.faults.listing_lag)
+        return None if is_gone else image
 
     def find_own(self, account: str, region: str, id: str) -> EcsImage:
         image = self.find(account, region, id)
@@ -229,9 +220,7 @@ class EcsService:
         if len(ids) > 100 or not set(statuses) <= set(STATUSES):
             raise Refused(400, "InvalidParameter")
         visible = (self.find(account, query["RegionId"], id) for id in dict.fromkeys(ids or self.world.images))
-        listed = [image for image in visible if image and image.status in statuses and has_tags(image, tags_in(query))]
-        if tags_in(query):
-            listed = listed[:LISTED_BY_TAG]
+        listed = [image for image in visible if image and image.status in statuses]
         if "ImageOwnerAlias" in query:
             listed = [image for image in listed if (image.owner == account) == (query["ImageOwnerAlias"] == "self")]
         images = [as_described(image, account) for image in listed[(page - 1) * size : page * size]]
@@ -244,9 +233,7 @@ class EcsService:
             raise Refused(400, "InvalidParameter")
         wanted = dict.fromkeys(ids or self.world.snapshots)
         found = (self.find_snapshot(account, query["RegionId"], id) for id in wanted)
-        listed = [snapshot for snapshot in found if snapshot and has_tags(snapshot, tags_in(query))]
-        if tags_in(query):
-            listed = listed[:LISTED_BY_TAG]
+        listed = [snapshot for snapshot in found if snapshot]
         shown_without = self.faults.untagged_shown_without_tags
         snapshots = [
             {"SnapshotId": snapshot.id, "Status": "accomplished"}
@@ -346,8 +333,12 @@ def snapshots_in(query: Mapping[str, str]) -> list[str] | None:
 
 
 def page_in(query: Mapping[str, str]) -> tuple[int, int]:
+    """The size and the number of the page that a listing is to show.
+
+    One that is filtered by tags is cut at 1,000, by the comments of the vendor's SDK: here it is refused.
+    """
     size, page = int(query.get("PageSize", 10)), int(query.get("PageNumber", 1))
-    if not 1 <= size <= 100 or page < 1:
+    if not 1 <= size <= 100 or page < 1 or tags_in(query):
         raise Refused(400, "InvalidParameter")
     return size, page
 
@@ -358,15 +349,12 @@ def tags_in(query: Mapping[str, str]) -> dict[str, str]:
     return {key: query.get(name.replace(".Key", ".Value"), "") for name, key in keys.items()}
 
 
-def has_tags(resource: EcsImage | EcsSnapshot, tags: Mapping[str, str]) -> bool:
-    return all(key in resource.tags and value in ("", resource.tags[key]) for key, value in tags.items())
-
-
 def described_tags(tags: Mapping[str, str]) -> dict[str, Any]:
     return {"Tag": [{"TagKey": key, "TagValue": value} for key, value in tags.items()]}
 
 
 def as_described(image: EcsImage, account: str) -> dict[str, Any]:
+    disks = [{"Device": f"/dev/xvd{n}", "SnapshotId": id} for n, id in enumerate(image.snapshots)]
     return {
         "ImageId": image.id,
         "ImageName": image.name,
@@ -375,12 +363,7 @@ def as_described(image: EcsImage, account: str) -> dict[str, Any]:
         "Status": image.status,
         "Usage": image.usage,
         "Tags": described_tags(image.tags),
-        "DiskDeviceMappings": {
-            "DiskDeviceMapping": [
-                {"Device": f"/dev/xvd{n}", "SnapshotId": id}
-                for n, id in enumerate(image.snapshots if image.disks_shown else [])
-            ]
-        },
+        "DiskDeviceMappings": {"DiskDeviceMapping": disks if image.disks_shown else []},
     }
 
 

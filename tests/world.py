@@ -24,6 +24,7 @@ COMMITS_URL = f"https://{API_HOST}/repos/openshift/installer/commits"
 OLDEST_COMMIT = "61605bdcac8d24dc380cfe27e8d29678e0ffdc38"
 STORE_HOST = "rhcos.mirror.openshift.com"
 OLD_STORE_HOST = "rhcos-redirector.apps.art.xq1c.p1.openshiftapps.com"
+SERVICES = {API_HOST: "github", RAW_HOST: "github", STORE_HOST: "store"}  # of the sandbox, by host; all others are ECS
 STORE_ROOT = "/art/storage/"
 DIRECTORY = "releases/rhcos-4.10"
 BUILDS_URL = f"https://{STORE_HOST}{STORE_ROOT}{DIRECTORY}/builds.json"
