@@ -4,8 +4,7 @@
 
 A case is a seed. It makes a world and the record of an earlier run, then some runs in which things go wrong (some are
 killed, some are two at once, in some a person pins, tags and deletes meanwhile), then runs in which nothing does.
-What must hold is derived from the world alone: of main.py, this file knows the command line, the record, the promises,
-and how long a build is young.
+What must hold is derived from the world alone.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from pathlib import Path
@@ -27,19 +27,7 @@ from typing import Any
 from faults import FORBIDDEN, HANGS, NO_IMAGES, NO_SNAPSHOTS, PASSING, WRONG, Answer, Call, Fault, Faults
 from harness import MAIN, Started, check_secrets, start
 from sandbox import Sandbox
-from world import (
-    KEY_ID,
-    OTHER_KEY_ID,
-    EcsImage,
-    EcsSnapshot,
-    World,
-    build_id,
-    days_ago,
-    ecs_host,
-    image_id,
-    meta_path,
-    rhcos_json,
-)
+from world import KEY_ID, OTHER_KEY_ID, EcsImage, EcsSnapshot, World, build_id, days_ago, ecs_host, image_id, meta_path
 
 import main
 
@@ -48,7 +36,6 @@ NEW_REGION = "eu-west-1"  # rhcos.json names none there
 CLOSED_REGION = "ap-south-1"
 WORLD_REGIONS = [*NAMED_REGIONS, NEW_REGION, CLOSED_REGION]
 DIRECTORIES = ["releases/rhcos-4.10", "prod/streams/4.10/builds"]  # the first one is named by rhcos.json
-LATE_DIRECTORY = "prod/streams/4.10-8.6/builds"  # named, too, but not there until the runs without faults
 BOOTIMAGES = ["410.84.202112040202-0", "410.84.202205191234-0", "410.84.202210040010-0"]
 OPERATIONS = ["DescribeImages", "TagResources", "ModifyImageSharePermission", "DeleteImage"]
 OPERATIONS += ["DescribeSnapshots", "DeleteSnapshot"]
@@ -72,7 +59,6 @@ class Case:
         self.processes: list[Started] = []  # under way
         self.logs = 0
         self.odd_bootimage = False
-        self.late_listing: list[dict[str, Any]] = []
         self.recorded: dict[str, list[dict[str, Any]]] = {}
         self.wrongly_recorded: set[str] = set()
         self.make_world()
@@ -90,18 +76,17 @@ class Case:
         old = [self.build(number) for number in range(self.random.randint(2, 9))]
         for build in [*old, *(build for build in special if self.chance(0.6))]:
             self.add_build(build)
-        for image in list(self.world.images.values()):
+        for image in self.world.images.values():
             self.vary_image(image)
-        for image in list(self.world.images.values()):
             if image.listed and self.chance(0.07):
                 self.list_again(image)
-        for image in list(self.world.images.values()):
-            if image.listed and not self.must_stay(image) and self.chance(0.08):
+        for image in [image for image in self.world.listed() if not self.must_stay(image)]:
+            if self.chance(0.08):
                 self.delete_in_earlier_run(image)
-            elif image.listed and not self.must_stay(image) and self.chance(0.08):
+            elif self.chance(0.08):
                 image.tags["BootImage"] = "false"
         self.add_what_no_list_names()
-        for snapshot in list(self.world.snapshots.values()):
+        for snapshot in self.world.snapshots.values():
             self.vary_snapshot(snapshot)
 
     def build(self, number: int) -> str:
@@ -125,26 +110,12 @@ class Case:
     def add_build(self, build: str) -> None:
         regions = [region for region in WORLD_REGIONS if self.chance(0.8)] if self.chance(0.85) else []
         arches = self.random.choice([["x86_64"], ["x86_64", "aarch64"], ["s390x", "aarch64"]])
-        self.world.add_build(
-            build,
-            regions,
-            directory=self.random.choice(DIRECTORIES),
-            arches=arches,
-            tombstone=self.chance(0.2),
-            public=self.chance(0.5),
-            disks=self.random.choice([1, 1, 2]),
-        )
-        for directory, entries in self.world.tombstones.items():
-            if entries and entries[0]["id"] == build and not regions:  # coreos-assembler has deleted it.
-                for arch in arches:
-                    self.world.metas.pop(meta_path(build, arch, directory), None)
-        if regions and self.chance(0.1):
-            self.world.add_commit(rhcos_json(BOOTIMAGES[0], NAMED_REGIONS, LATE_DIRECTORY))
-            image = EcsImage(image_id(build, "other half"), regions[0], build, "")
-            self.world.add_image(image)
-            meta = {"buildid": build, "aliyun": [{"name": image.region, "id": image.id}]}
-            self.world.metas[meta_path(build, "aarch64", LATE_DIRECTORY)] = meta
-            self.late_listing.append({"id": build, "arches": ["aarch64"]})
+        directory, tombstone = self.random.choice(DIRECTORIES), self.chance(0.2)
+        options: dict[str, Any] = {"public": self.chance(0.5), "disks": self.random.choice([1, 1, 2])}
+        self.world.add_build(build, regions, directory=directory, arches=arches, tombstone=tombstone, **options)
+        if tombstone and not regions:  # coreos-assembler has deleted it.
+            for arch in arches:
+                del self.world.metas[meta_path(build, arch, directory)]
 
     def vary_image(self, image: EcsImage) -> None:
         bootimage = image.build in BOOTIMAGES
@@ -185,11 +156,9 @@ class Case:
 
     def list_again(self, image: EcsImage) -> None:
         """Let another build's meta.json list the image, too."""
-        metas = [(path, meta) for path, meta in self.world.metas.items() if not path.startswith("releases")]
-        path, meta = self.random.choice(metas) if metas else ("", {})
-        # What only a directory that is missing says of a bootimage, against the image's name, no run can know.
-        if not (path.startswith(LATE_DIRECTORY) and meta["buildid"] in self.named_builds):
-            meta.setdefault("aliyun", []).append({"name": image.region, "id": image.id})
+        metas = [meta for path, meta in self.world.metas.items() if path.startswith(DIRECTORIES[1])]
+        if metas:
+            self.random.choice(metas).setdefault("aliyun", []).append({"name": image.region, "id": image.id})
 
     def add_what_no_list_names(self) -> None:
         """A replication failed, or it is something else."""
@@ -235,31 +204,26 @@ class Case:
 
     @cached_property
     def listed_builds(self) -> set[str]:
-        listings = [*self.world.listings.values(), *self.world.tombstones.values(), self.late_listing]
+        listings = [*self.world.listings.values(), *self.world.tombstones.values()]
         return {entry["id"] for listing in listings for entry in listing}
 
     @cached_property
     def uploads(self) -> dict[str, list[tuple[str, str]]]:
         """Region and ID of what each listed build uploaded, by its meta.json of each directory and architecture."""
         uploads: dict[str, list[tuple[str, str]]] = {build: [] for build in sorted(self.listed_builds)}
-        for listings in (self.world.listings, self.world.tombstones, {LATE_DIRECTORY: self.late_listing}):
-            for directory, listing in listings.items():
-                for entry in listing:
-                    for arch in sorted({"x86_64", "aarch64"} & set(entry["arches"])):
-                        meta = self.world.metas.get(meta_path(entry["id"], arch, directory), {})
-                        uploads[entry["id"]] += [(image["name"], image["id"]) for image in meta.get("aliyun", [])]
+        for path, meta in self.world.metas.items():
+            if path.endswith(("/x86_64/meta.json", "/aarch64/meta.json")):
+                uploads[meta["buildid"]] += [(image["name"], image["id"]) for image in meta.get("aliyun", [])]
         return {build: list(dict.fromkeys(images)) for build, images in uploads.items()}
 
     @cached_property
     def named_builds(self) -> set[str]:
-        text = json.dumps([self.world.versions[commit] for commit in self.world.branches["release-4.10"]])
-        return set(re.findall(r'"release": "([^"]+)"', text))
+        return set(re.findall(r'"release": "([^"]+)"', json.dumps(self.world.versions)))
 
     @cached_property
     def bootimage_ids(self) -> set[str]:
         """What rhcos.json names, and what the builds that it names uploaded."""
-        text = json.dumps([self.world.versions[commit] for commit in self.world.branches["release-4.10"]])
-        named = set(re.findall(r'"image": "([^"]+)"', text))
+        named = set(re.findall(r'"image": "([^"]+)"', json.dumps(self.world.versions)))
         return named | {id for build in self.named_builds for _, id in self.uploads.get(build, [])}
 
     def is_prunable(self, build: str) -> bool:
@@ -302,8 +266,7 @@ class Case:
     # Runs in which things go wrong
 
     def run_with_faults(self) -> None:
-        faults = Faults(seed=self.random.randrange(1000))
-        listing_faults = self.add_faults(faults)
+        faults = self.make_faults()
         dry_run, sweep = self.chance(0.15), self.chance(0.4)
         args = ["--dry-run"] * dry_run + ["--delete-snapshots"] * sweep + ["--debug"] * self.chance(0.2)
         before = copy.deepcopy((self.world.images, self.world.snapshots)), self.read_record()
@@ -317,7 +280,7 @@ class Case:
             assert (self.world.images, self.world.snapshots) == before[0], "a dry run changed the cloud"
             assert self.read_record() == before[1], "a dry run changed the record"
         elif statuses == {0}:
-            self.check_success(sweep, unseen=listing_faults)
+            self.check_success(sweep, unseen=any(fault.what.startswith("Describe") for fault in faults.failing))
 
     def plan_actions(self, person: bool) -> Callable[[Call], None]:
         """What is done when requests arrive: perhaps the run is killed, perhaps a person is active."""
@@ -342,9 +305,10 @@ class Case:
 
         return act
 
-    def add_faults(self, faults: Faults) -> bool:
-        """Let some things go wrong; returns whether listings may lack what is there."""
+    def make_faults(self) -> Faults:
+        """Some things that go wrong."""
         pick = self.random
+        faults = Faults(seed=pick.randrange(1000))
         missing = [*WRONG, *[Answer(403), Answer(404)] * 4]
         ids = [*self.world.images, *self.world.snapshots], [*self.world.images]
         for _ in range(pick.choice([0, 1, 1, 2, 3])):
@@ -352,7 +316,7 @@ class Case:
             some_calls = pick.choice([{pick.randint(1, 6)}, range(pick.randint(1, 8), pick.randint(9, 40), 2)])
             calls = pick.choice([some_calls, range(1, sys.maxsize)])
             passing = pick.choice(PASSING)
-            failing = {
+            kinds: dict[str, Fault | dict[str, Any]] = {
                 "refused": Fault(operation, pick.choice(WRONG), calls=some_calls),
                 "passing": Fault(operation, passing, calls=some_calls),
                 "late": Fault(operation, calls=some_calls, late=passing),
@@ -363,21 +327,21 @@ class Case:
                 "empty": Fault("DescribeImages", NO_IMAGES, region, calls=calls),
                 "snapshots are not shown": Fault("DescribeSnapshots", NO_SNAPSHOTS, calls=calls),
                 "web": Fault(self.random_url(), pick.choice(missing), calls=calls),
-            }
-            others: dict[str, dict[str, Any]] = {
                 "accidents": {"accidents": pick.uniform(0.01, 0.25)},
                 "throttled": {"calls_a_minute": pick.randint(2, 30)},
                 "region down": {"dead_hosts": {ecs_host(pick.choice(WORLD_REGIONS))}},
                 "lag": {"listing_lag": pick.uniform(5, 400), "ignore_missing": self.chance(0.5)},
                 "history is cut short": {"commits_listed": pick.randrange(len(self.world.branches["release-4.10"]))},
             }
-            name = pick.choice([*failing, *others, "empty", "empty", "web"])  # some find more than others
+            name = pick.choice([*kinds, "empty", "empty", "web"])  # some find more than others
+            kind = kinds[name]
             if name in ("web", "accidents") and self.odd_bootimage:
                 continue
-            faults.failing += [failing[name]] if name in failing else []
-            for attribute, value in others.get(name, {}).items():
-                setattr(faults, attribute, value)
-        return any(fault.what.startswith("Describe") for fault in faults.failing)
+            if isinstance(kind, Fault):
+                faults.failing.append(kind)
+            else:
+                faults = replace(faults, **kind)
+        return faults
 
     def random_url(self) -> str:
         """Part of the URL of a document that must not be missed."""
@@ -427,8 +391,6 @@ class Case:
 
     def run_without_faults(self) -> None:
         """The job is done, and the next run has nothing to do."""
-        if self.late_listing:
-            self.world.listings[LATE_DIRECTORY] = self.late_listing
         sweeps = [True] if self.chance(0.5) else [False, True]
         for sweep in sweeps:
             # Faster, because a region in which nothing of the account is left is asked for a minute.
