@@ -49,9 +49,8 @@ CLOCK_START = time.time()
 class Sandbox:
     """The services behind a proxy on loopback, in a thread; a context manager.
 
-    With a `clock_speed` of 60, minutes pass in seconds, for the services and for the command.
-    `calls` lists every request, `tunnels` counts the connections to each host, the refused ones included; `leaks` names
-    what should not have been sent where it was sent.
+    With a `clock_speed` of 60, minutes pass in seconds, for the services and for the command. `tunnels` counts the
+    connections to each host, the refused ones included; `leaks` names what should not have been sent where it was.
     """
 
     def __init__(self, world: World, faults: Faults | None = None, clock_speed: float = 1) -> None:
@@ -260,12 +259,8 @@ def report(sandbox: Sandbox, before: Counter[str], started: tuple[float, float])
     rows += [f"{kind:24}{before[kind]:8}{after[kind]:8}" for kind in sorted(set(before) - {"snapshots"})]
     rows += [f"{'snapshots':24}{before['snapshots']:8}{after['snapshots']:8}"]
     rows += [f"bootimages untouched: {len(bootimages)} of {before['bootimage']}, tagged bootimage=true: {tagged}"]
-    requests = Counter(call.what if call.service == "ecs" else call.service for call in sandbox.calls)
+    requests = Counter(f"ECS {call.what}" if call.service == "ecs" else call.service for call in sandbox.calls)
     rows += ["requests: " + ", ".join(f"{what} {count}" for what, count in sorted(requests.items()))]
-    deleted = [image for image in sandbox.world.images.values() if image.deleted_at is not None]
-    forced = len(deleted) + sum(image.was_public for image in deleted)
-    calls = sum(call.service == "ecs" for call in sandbox.calls)
-    rows += [f"calls to ECS: {calls}; the API forces {forced}, to make images private and to delete them"]
     seconds, cpu = (now - then for now, then in zip(read_clocks(), started))
     connections = sum(sandbox.tunnels.values())
     rows += [f"time: {seconds * sandbox.clock_speed:.1f} s, {cpu:.1f} s of CPU; {connections} connections"]

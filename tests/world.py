@@ -146,19 +146,15 @@ def stream_metadata(places: Mapping[str, str], images: Mapping[str, str], host: 
     """
     architectures: dict[str, Any] = {}
     for arch, place in places.items():
-        platforms = ["aliyun", "metal"] if arch == "x86_64" and images else ["metal"]
-        architectures[arch] = {"artifacts": {name: artifact(name, arch, place, host) for name in platforms}}
+        build = place.rpartition("/")[2]
+        location = f"https://{host}{STORE_ROOT}{place}/{arch}/rhcos-{build}-metal.{arch}.raw.gz"
+        artifact = {"release": build, "formats": {"raw.gz": {"disk": {"location": location, "sha256": "0" * 64}}}}
+        architectures[arch] = {"artifacts": {"metal": artifact}}
     if images:
         release = places["x86_64"].rpartition("/")[2]
         regions = {region: {"release": release, "image": image} for region, image in images.items()}
         architectures["x86_64"]["images"] = {"aliyun": {"regions": regions}}
     return {"stream": "rhcos", "metadata": {"last-modified": "2022-10-04T12:44:03Z"}, "architectures": architectures}
-
-
-def artifact(platform: str, arch: str, place: str, host: str) -> dict[str, Any]:
-    build = place.rpartition("/")[2]
-    location = f"https://{host}{STORE_ROOT}{place}/{arch}/rhcos-{build}-{platform}.{arch}.qcow2.gz"
-    return {"release": build, "formats": {"qcow2.gz": {"disk": {"location": location, "sha256": "0" * 64}}}}
 
 
 class World:
