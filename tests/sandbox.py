@@ -256,8 +256,7 @@ def report(sandbox: Sandbox, before: Counter[str], started: tuple[float, float])
     bootimages = sandbox.world.listed("bootimage")
     tagged = sum(image.tags == {"bootimage": "true"} for image in bootimages)
     rows = [f"{'images':24}{'before':>8}{'after':>8}"]
-    rows += [f"{kind:24}{before[kind]:8}{after[kind]:8}" for kind in sorted(set(before) - {"snapshots"})]
-    rows += [f"{'snapshots':24}{before['snapshots']:8}{after['snapshots']:8}"]
+    rows += [f"{kind:24}{before[kind]:8}{after[kind]:8}" for kind in before]
     rows += [f"bootimages untouched: {len(bootimages)} of {before['bootimage']}, tagged bootimage=true: {tagged}"]
     requests = Counter(f"ECS {call.what}" if call.service == "ecs" else call.service for call in sandbox.calls)
     rows += ["requests: " + ", ".join(f"{what} {count}" for what, count in sorted(requests.items()))]

@@ -177,17 +177,14 @@ class EcsService:
         if operation.startswith("Describe"):
             return allows(self.policy, f"ecs:{operation}", "*", {})
         requested = {f"acs:RequestTag/{key}": value for key, value in tags_in(query).items()}
-        return all(
-            allows(self.policy, f"ecs:{operation}", f"acs:ecs:{region}:{account}:{kind}/{id}", requested | tags)
-            for id in ids_in(query)
-            for kind, tags in [self.kind_and_tags(id)]
-        )
-
-    def kind_and_tags(self, id: str) -> tuple[str, dict[str, str]]:
-        """Whether this is an image or a snapshot, and its tags as keys of conditions."""
-        kind = "snapshot" if id.startswith("s-") else "image"
-        resource = self.world.snapshots.get(id) if kind == "snapshot" else self.world.images.get(id)
-        return kind, {f"acs:ResourceTag/{key}": value for key, value in (resource.tags if resource else {}).items()}
+        for id in ids_in(query):
+            kind = "snapshot" if id.startswith("s-") else "image"
+            found = self.world.snapshots.get(id) or self.world.images.get(id)
+            tags = {f"acs:ResourceTag/{key}": value for key, value in found.tags.items()} if found else {}
+            resource = f"acs:ecs:{region}:{account}:{kind}/{id}"
+            if not allows(self.policy, f"ecs:{operation}", resource, requested | tags):
+                return False
+        return True
 
     def find(self, account: str, region: str, id: str) -> EcsImage | None:
         """An image that the account may see, unless it has left the listing."""
@@ -214,7 +211,6 @@ class EcsService:
         return snapshot if snapshot.owner == account or SHARED in snapshot.tags else None
 
     def describe_images(self, account: str, query: dict[str, str]) -> dict[str, Any]:
-        size, page = page_in(query)
         ids = query["ImageId"].split(",") if "ImageId" in query else []
         statuses = query.get("Status", "Available").split(",")
         if len(ids) > 100 or not set(statuses) <= set(STATUSES):
@@ -223,11 +219,10 @@ class EcsService:
         listed = [image for image in visible if image and image.status in statuses]
         if "ImageOwnerAlias" in query:
             listed = [image for image in listed if (image.owner == account) == (query["ImageOwnerAlias"] == "self")]
-        images = [as_described(image, account) for image in listed[(page - 1) * size : page * size]]
-        return {"TotalCount": len(listed), "PageNumber": page, "PageSize": size, "Images": {"Image": images}}
+        images = [as_described(image, account) for image in listed[page_in(query)]]
+        return {"TotalCount": len(listed), "Images": {"Image": images}}
 
     def describe_snapshots(self, account: str, query: dict[str, str]) -> dict[str, Any]:
-        size, page = page_in(query)
         ids = snapshots_in(query)
         if ids is None or len(ids) > 100:
             raise Refused(400, "InvalidParameter")
@@ -238,9 +233,9 @@ class EcsService:
         snapshots = [
             {"SnapshotId": snapshot.id, "Status": "accomplished"}
             | ({} if shown_without and not snapshot.tags else {"Tags": described_tags(snapshot.tags)})
-            for snapshot in listed[(page - 1) * size : page * size]
+            for snapshot in listed[page_in(query)]
         ]
-        return {"TotalCount": len(listed), "PageNumber": page, "PageSize": size, "Snapshots": {"Snapshot": snapshots}}
+        return {"TotalCount": len(listed), "Snapshots": {"Snapshot": snapshots}}
 
     def tag_resources(self, account: str, query: dict[str, str]) -> dict[str, Any]:
         ids = ids_in(query)
@@ -332,15 +327,12 @@ def snapshots_in(query: Mapping[str, str]) -> list[str] | None:
     return ids if isinstance(ids, list) else None
 
 
-def page_in(query: Mapping[str, str]) -> tuple[int, int]:
-    """The size and the number of the page that a listing is to show.
-
-    One that is filtered by tags is cut at 1,000, by the comments of the vendor's SDK: here it is refused.
-    """
+def page_in(query: Mapping[str, str]) -> slice:
+    """What a listing is to show. One filtered by tags, which the vendor's SDK says to be cut at 1,000, is refused."""
     size, page = int(query.get("PageSize", 10)), int(query.get("PageNumber", 1))
     if not 1 <= size <= 100 or page < 1 or tags_in(query):
         raise Refused(400, "InvalidParameter")
-    return size, page
+    return slice((page - 1) * size, page * size)
 
 
 def tags_in(query: Mapping[str, str]) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-from datetime import datetime
 
 from faults import Call
 from harness import BOOTIMAGE, OLD_BOOTIMAGE, PUBLIC_BUILD, REGIONS, Prune, in_shell
@@ -45,7 +44,7 @@ def test_log_says_what_was_believed_with_the_release_in_each_line(world: World, 
 
 def test_log_that_is_rotated_away_is_opened_anew(world: World, prune: Prune) -> None:
     """logrotate with `compress` removes the file that is still open."""
-    world.add_builds_around(60, REGIONS, datetime(2022, 2, 1))
+    world.add_builds_around(60, REGIONS)
     log, rotated = prune.folder / "aliyun_pruner.log", [""]
     aside = log.with_suffix(".1")
     deletions = itertools.count()
@@ -69,7 +68,7 @@ def test_log_that_is_rotated_away_is_opened_anew(world: World, prune: Prune) -> 
 
 
 def test_log_that_cannot_be_opened_anew_ends_the_run(world: World, prune: Prune) -> None:
-    world.add_builds_around(60, REGIONS, datetime(2022, 2, 1))
+    world.add_builds_around(60, REGIONS)
     log = prune.folder / "aliyun_pruner.log"
 
     def replace_by_folder(call: Call) -> None:
@@ -86,7 +85,7 @@ def test_log_that_cannot_be_opened_anew_ends_the_run(world: World, prune: Prune)
 
 def test_log_that_can_no_longer_be_written_ends_the_run_before_the_next_deletion(world: World, prune: Prune) -> None:
     """What is left behind an image would be named nowhere."""
-    world.add_builds_around(60, REGIONS, datetime(2022, 2, 1))
+    world.add_builds_around(60, REGIONS)
     run = prune(prefix=in_shell('ulimit -f 16; exec "$@"'))  # The log may have 16 KiB.
     assert run.status == 1
     assert run.line("ERROR", "aliyun_pruner.log", "--log-to-file: at least ", " images and 0 snapshots deleted")

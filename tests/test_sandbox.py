@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -55,7 +54,7 @@ def test_sandbox_refuses_what_ecs_refuses(world: World) -> None:
 
 
 def test_sandbox_lists_ten_available_images_a_page_and_throttles(world: World) -> None:
-    world.add_builds_around(20, [REGION], datetime(2022, 2, 1))
+    world.add_builds_around(20, [REGION])
     world.images[IMAGE].status = "UnAvailable"
     with Sandbox(world, Faults(calls_a_minute=1)) as sandbox:
         answers = [ask(sandbox, "DescribeImages") for _ in range(3)]

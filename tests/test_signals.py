@@ -10,7 +10,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -25,14 +24,6 @@ F_GETPIPE_SZ = 1032  # Python 3.9 has no name for it.
 FILES = {"aliyun_pruner.log", "deleted_images.json"}
 
 
-def is_connecting(sandbox: Sandbox) -> bool:
-    return sandbox.under_way["connection"] > 0
-
-
-def is_asking_ecs(sandbox: Sandbox) -> bool:
-    return sandbox.under_way["ecs"] > 0
-
-
 def is_throttled(sandbox: Sandbox) -> bool:
     return any(call.status == 400 for call in sandbox.calls)
 
@@ -44,9 +35,13 @@ def is_confirming(sandbox: Sandbox) -> bool:
     return not sandbox.world.listed("to be pruned") and looked_at == {*REGIONS}
 
 
+def is_waiting_for(what: str) -> Callable[[Sandbox], bool]:
+    return lambda sandbox: sandbox.under_way[what] > 0
+
+
 MOMENTS: dict[str, tuple[Faults, Callable[[Sandbox], bool], signal.Signals, str]] = {
-    "connecting": (Faults(latency={"connection": 15}), is_connecting, SIGINT, "listing commits, 0:"),
-    "slow answer": (Faults(latency={"ecs": 15}), is_asking_ecs, SIGHUP, "regions checked 0 of 2, 0:"),
+    "connecting": (Faults(latency={"connection": 15}), is_waiting_for("connection"), SIGINT, "listing commits, 0:"),
+    "slow answer": (Faults(latency={"ecs": 15}), is_waiting_for("ecs"), SIGHUP, "regions checked 0 of 2, 0:"),
     "throttled": (Faults(calls_a_minute=3), is_throttled, SIGTERM, "images done 0 of 4, "),
     "listing lags": (Faults(listing_lag=1000), is_confirming, SIGTERM, "images done 4 of 4, 0:"),
 }
@@ -77,7 +72,7 @@ def test_waiting_run_ends_at_once_and_says_how_far_it_came(
 def test_next_run_completes_the_job_of_one_that_was_ended(
     world: World, prune: Prune, left: int, signum: signal.Signals
 ) -> None:
-    world.add_builds_around(20, REGIONS, datetime(2022, 2, 1))
+    world.add_builds_around(20, REGIONS)
     prune.write_record(RECORD)
     prune.faults.latency["ecs"] = 0.05
     with prune.started() as started:

@@ -87,7 +87,6 @@ class EcsImage:
     disks_shown: bool = True  # by DescribeImages
     tags: dict[str, str] = field(default_factory=dict)
     deleted_at: float | None = None
-    closed: bool = False  # it went with its region
 
     def __post_init__(self) -> None:
         self.was_public = self.public
@@ -96,7 +95,8 @@ class EcsImage:
 
     @property
     def listed(self) -> bool:
-        return self.deleted_at is None and not self.closed
+        """Whether it is in the cloud: it may have been deleted, or have gone with its region."""
+        return self.deleted_at is None and self.region not in CLOSED_REGIONS
 
 
 @dataclass
@@ -110,11 +110,10 @@ class EcsSnapshot:
     disk: bool = False  # A disk was created from it.
     tags: dict[str, str] = field(default_factory=dict)
     deleted_at: float | None = None
-    closed: bool = False
 
     @property
     def listed(self) -> bool:
-        return self.deleted_at is None and not self.closed
+        return self.deleted_at is None and self.region not in CLOSED_REGIONS
 
 
 def image_id(build: str, region: str) -> str:
@@ -211,11 +210,10 @@ class World:
         return images
 
     def add_image(self, image: EcsImage) -> None:
-        """Add an image and its snapshots to the cloud. They are no more if its region is closed."""
-        image.closed = image.region in CLOSED_REGIONS
+        """Add an image and its snapshots to the cloud."""
         self.images[image.id] = image
         for id in image.snapshots:
-            self.snapshots[id] = EcsSnapshot(id, image.region, image.id, image.owner, closed=image.closed)
+            self.snapshots[id] = EcsSnapshot(id, image.region, image.id, image.owner)
 
     def add_bootimage(
         self, build: str, regions: Sequence[str], directory: str = "", host: str = STORE_HOST
@@ -225,7 +223,9 @@ class World:
         self.add_commit(rhcos_json(build, regions, directory, host))
         return self.add_build(build, regions, "bootimage", directory, public=True)
 
-    def add_builds_around(self, count: int, regions: Sequence[str], start: datetime, empty: int = 3) -> None:
+    def add_builds_around(
+        self, count: int, regions: Sequence[str], start: datetime = datetime(2022, 2, 1), empty: int = 3
+    ) -> None:
         """Add builds to be pruned, half a day apart. Every n-th has no images; of the others every second is public."""
         public = itertools.cycle([True, False])
         for number in range(count):
