@@ -77,10 +77,9 @@ class Sandbox:
         self.listener.setblocking(False)
         self.proxy = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
         self.loop = asyncio.new_event_loop()
-        self.serving_begun = threading.Event()
-        self.thread = threading.Thread(target=self.loop.run_until_complete, args=[self.serve()])
+        self.serving = self.loop.create_task(self.serve())
+        self.thread = threading.Thread(target=self.loop.run_until_complete, args=[self.serving])
         self.thread.start()
-        self.serving_begun.wait()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -110,10 +109,6 @@ class Sandbox:
     # The proxy
 
     async def serve(self) -> None:
-        serving = asyncio.current_task()
-        assert serving is not None
-        self.serving = serving
-        self.serving_begun.set()
         self.server = web.Server(self.handle, access_log=None)
         tunnels = set()
         with contextlib.suppress(asyncio.CancelledError):
@@ -123,7 +118,7 @@ class Sandbox:
                 tunnels.add(tunnel)
                 tunnel.add_done_callback(tunnels.discard)
         await self.server.shutdown(0.01)  # seconds; 0 means no timeout
-        unfinished = asyncio.all_tasks() - {serving}
+        unfinished = asyncio.all_tasks() - {self.serving}
         for task in unfinished:
             task.cancel()
         await asyncio.gather(*unfinished, return_exceptions=True)
