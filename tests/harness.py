@@ -61,12 +61,10 @@ def make_release(**changes: Any) -> main.Release:
     return main.Release(**(fields | {"listed": {named["m-named"]: True}, "read": frozenset()} | changes))
 
 
-def make_region(
-    ecs: Any, release: main.Release | None = None, witness: Sequence[str] = ("m-witness",), options: Sequence[str] = ()
-) -> main.Region:
+def make_region(ecs: Any, release: main.Release | None = None, witness: Sequence[str] = ("m-witness",)) -> main.Region:
     """A region of main.py in this process, which has just looked, with these calls in place of ECS."""
     environment = main.Environment("key ID", "secret", "", "", True, True)
-    region = main.Region(REGIONS[0], environment, main.parse_args([*options, "4.10"]))
+    region = main.Region(REGIONS[0], environment, main.parse_args(["4.10"]))
     ecs.client = region.ecs.client
     region.ecs, region.release, region.witness = ecs, release or make_release(), list(witness)
     region.listed = region.release.listed

@@ -25,7 +25,6 @@ def test_pipe_gets_every_line_that_the_log_gets_from_the_first_to_the_last(prune
 
 
 def test_log_says_what_was_believed_with_the_release_in_each_line(world: World, prune: Prune) -> None:
-    """For the one who must prove afterwards what was deleted, and why."""
     young = days_ago(3)
     world.add_build(young, REGIONS, "young build")
     world.add_build("410.84.test-0", REGIONS[:1], "undated build")

@@ -15,8 +15,6 @@ from world import image_id
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 SHELL_BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
-
-
 SANDBOX = ROOT / "tests" / "sandbox.py"
 
 
