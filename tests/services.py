@@ -173,6 +173,8 @@ class EcsService:
         """Whether the policy of the account's key allows a call. For Describe operations there are no resources."""
         if account != KEY_ID:
             return True
+        if query.get("Force") == "true":
+            return False
         operation, region = query["Action"], query["RegionId"]
         if operation.startswith("Describe"):
             return allows(self.policy, f"ecs:{operation}", "*", {})
@@ -270,8 +272,6 @@ class EcsService:
         image = self.find_own(account, query["RegionId"], query["ImageId"])
         if image.public:
             raise Refused(403, "ImageIsPublic")
-        if query.get("Force") == "true":
-            raise Refused(403, "Forbidden.RAM", "The sandbox's policy does not grant Force.")
         if image.usage == "instance":
             raise Refused(403, "ImageUsingByInstance", "The image is used by an instance.")
         if image.deleted_at is None:
@@ -285,8 +285,6 @@ class EcsService:
         snapshot = self.find_snapshot(account, query["RegionId"], query["SnapshotId"])
         if snapshot is None:
             raise Refused(404, "InvalidSnapshotId.NotFound", "The specified snapshot does not exist.")
-        if query.get("Force") == "true":
-            raise Refused(403, "Forbidden.RAM", "The sandbox's policy does not grant Force.")
         if snapshot.owner != account:
             raise Refused(403, "Forbidden.RAM")
         # It is not free for some seconds after its image has left the listing (terraform-provider-alicloud#3403).

@@ -13,13 +13,11 @@ from world import GITHUB_TOKEN, KEY_ID, SECRET, SECURITY_TOKEN, TEMPORARY_KEY_ID
 
 import main
 
-KEYS = main.SECRETS[:2]
-FAILING = image_id(PRIVATE_BUILD, REGIONS[0])
-
 
 def test_debug_run_has_each_call_with_what_it_is_about_and_no_secret_is_in_any_output(prune: Prune) -> None:
     message = f"{KEY_ID} {SECRET} {GITHUB_TOKEN} /?Signature=c2lnbmF0dXJl%3D&Action=DeleteImage"
-    prune.faults.failing = [Fault("DeleteImage", ecs_error(403, "OperationDenied", message), id=FAILING)]
+    failing = image_id(PRIVATE_BUILD, REGIONS[0])
+    prune.faults.failing = [Fault("DeleteImage", ecs_error(403, "OperationDenied", message), id=failing)]
     prune.faults.accidents, prune.clock_speed = 0.08, 20
     run = prune("-d", "4.10", env={"DEBUG": "sdk"})  # It checks that there is no secret.
     assert len(re.findall(r"DEBUG.* in \d+\.\d+ s\n", run.output)) == len(run.sandbox.calls)
@@ -93,7 +91,7 @@ def test_white_space_around_a_secret_is_no_part_of_it(variables: pytest.MonkeyPa
 
 
 def test_temporary_key_is_used_with_its_token_and_refused_without(prune: Prune) -> None:
-    env = dict(zip(KEYS, (TEMPORARY_KEY_ID, TEMPORARY_SECRET)))
+    env = dict(zip(main.SECRETS, (TEMPORARY_KEY_ID, TEMPORARY_SECRET)))
     run = assert_refused(prune, "ALIYUN_SECURITY_TOKEN is not set", env=env)
     assert run.sandbox.tunnels == {}
     run = prune("--debug", "4.10", env={**env, "ALIYUN_SECURITY_TOKEN": SECURITY_TOKEN})
