@@ -42,18 +42,13 @@ if __name__ == "__main__":
     for each in SIGNALS:
         if signal.getsignal(each) != signal.SIG_IGN:
             signal.signal(each, lambda signum, _: os._exit(128 + signum))
-    if sys.version_info < (3, 9):  # noqa: UP036
-        sys.exit(f"main.py: error: this is Python {sys.version.split()[0]}: install Python 3.9 or later")
 
 import argparse
 import contextlib
-import errno
 import fcntl
 import hashlib
-import io
 import itertools
 import json
-import logging
 import logging.handlers
 import random
 import re
@@ -62,7 +57,7 @@ import threading
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from enum import Enum
@@ -110,7 +105,6 @@ TAG_LIMIT = 50  # TagResources: the most IDs
 WEB_THREADS = 16
 WEB_BATCH = 320  # documents; so few that hopeless ones are noticed in time
 REGION_THREADS = 4  # in each region
-MOST_REGIONS = 40  # more than Alibaba Cloud has
 
 CONNECT_TIMEOUT = 10  # seconds
 
@@ -131,13 +125,8 @@ BUILD_ID = re.compile(r"[0-9]+\.[0-9]+\.([0-9]{12})-[0-9]+")
 
 # Reasons to keep an image, or not to look for images of a build
 BOOTIMAGE = "bootimage"
-NO_DATE = "no date in the build ID"
-OTHER_RELEASE = "build of another release"
-TOO_YOUNG = f"build younger than {YOUNG.days} days"
-PINNED = "pinned by its tag bootimage"
 MISSING = "missing"
 IN_CLOSED_REGION = "in a closed region"
-FOREIGN = "of another account"
 NOT_LISTED = "not listed, and no image in this region shows that listings are complete"
 
 Record = dict[str, list[dict[str, Any]]]
@@ -239,7 +228,9 @@ class ThrottledError(PassingError):
 
 
 def as_expected(error: Exception) -> OutsideError:
-    """The error itself, or one that says that no part of this program expects it."""
+    """The error itself, or one that says that no part of this program expects it. Raises a Refusal: it ends the run."""
+    if isinstance(error, Refusal):
+        raise error
     if isinstance(error, OutsideError):
         return error
     log.debug("unexpected", exc_info=error)
@@ -253,8 +244,7 @@ class State(Enum):
     OPEN = "not looked at"
     ACCEPTED = "accepted"  # Its deletion was answered, and waits for the confirmation.
     # The others are final.
-    READ = "read"
-    TAGGED = "tagged"
+    DONE = "done"  # read, or tagged
     DELETED = "deleted"
     GONE = "already gone"
     KEPT = "kept"
@@ -264,7 +254,7 @@ class State(Enum):
 
 
 # What shows that changes are possible. That a look shows what to keep is no sign of that.
-ACCEPTANCE = (State.READ, State.TAGGED, State.ACCEPTED, State.DELETED, State.FAILED)
+ACCEPTANCE = (State.DONE, State.ACCEPTED, State.DELETED, State.FAILED)
 
 
 def read_clocks() -> tuple[float, float]:
@@ -328,28 +318,22 @@ def work_off(jobs: Iterable[AnyJob], work: Callable[[list[AnyJob]], None], size:
     are still open without one. A job with an error is tried again after all others; one that was not reached, because
     its look became too old or the batch ended early, comes first. When there is no hope, all that is left has failed.
     """
-    queue, denials = deque(jobs), 0
+    queue = deque(jobs)
     while queue:
         batch, started = next_batch(queue, size), time.monotonic()
         try:
             work(batch)
-        except Refusal:
-            raise
         except Exception as raised:
             share_error(batch, as_expected(raised))
         left = [job for job in batch if job.state is State.OPEN]
-        again = [job for job in left if job.error and not isinstance(job.error, ThrottledError)]
-        queue.extend(again)
-        queue.extendleft(job for job in reversed(left) if job not in again)
+        tried = [job for job in left if job.error and not isinstance(job.error, ThrottledError)]
+        queue.extend(tried)
+        queue.extendleft(job for job in reversed(left) if job not in tried)
         errors = [job.error for job in left if job.error]
         if len(left) == len(batch) and not errors:
             errors = [LostError(f"no answer was younger than {LOOK_SECONDS} seconds")]
-        is_accepted = any(job.state in ACCEPTANCE for job in batch)
-        if is_accepted:
-            denials = 0
-        elif any(isinstance(error, DeniedError) for error in errors):
-            denials += 1
-        if denials >= MOST_DENIED or not patience.wait(is_accepted or not left, errors, time.monotonic() - started):
+        is_progress = not left or any(job.state in ACCEPTANCE for job in batch)
+        if not patience.wait(is_progress, errors, time.monotonic() - started):
             others = OutsideError(summary_of(errors[-1]), errors[-1].code)  # not reached in the last round
             for job in queue:
                 job.settle(State.FAILED, error=job.error or others)
@@ -389,34 +373,27 @@ def call_each(act: Callable[[AnyJob], None], jobs: Iterable[AnyJob], threads: in
     Ends early when the others would meet the same: at a throttled call, or if more were lost or denied than done. The
     jobs that were not reached stay as they are.
     """
-    done, held, ended = list[Job](), list[Job](), threading.Event()
+    failures, ended = list[bool](), threading.Event()
 
     def attempt(job: AnyJob) -> None:
         if ended.is_set() or ending.is_set():
             return
         try:
             act(job)
-        except Refusal:
-            raise
         except Exception as raised:
             job.fail(as_expected(raised))
-        if isinstance(job.error, (LostError, DeniedError)):
-            held.append(job)
-        else:
-            done.append(job)
-        if isinstance(job.error, ThrottledError) or len(held) > max(1, len(done)):
+        failures.append(isinstance(job.error, (LostError, DeniedError)))
+        if isinstance(job.error, ThrottledError) or failures.count(True) > max(1, failures.count(False)):
             ended.set()
 
-    pool, is_refused = ThreadPoolExecutor(threads), False
-    try:
-        for call in as_completed([pool.submit(attempt, job) for job in jobs]):
-            is_refused = call.exception() is not None
-            call.result()
-    finally:
-        pool.shutdown(wait=not is_refused, cancel_futures=True)  # After a refusal, other calls may hang.
+    pool = ThreadPoolExecutor(threads)
+    calls = wait([pool.submit(attempt, job) for job in jobs], return_when=FIRST_EXCEPTION).done
+    pool.shutdown(wait=False, cancel_futures=True)  # After a refusal, other calls may hang.
+    for call in calls:
+        call.result()
 
 
-MOST_DENIED = 4  # rounds in a row in which a call was denied and none accepted
+MOST_DENIED = 3  # rounds in a row
 MOST_LOST = (3, 60)  # rounds in a row, and seconds
 MOST_THROTTLED = 900  # seconds
 MOST_HUNG = 300  # seconds
@@ -430,42 +407,39 @@ class Patience:
 
     - lost: rounds without progress in which a call was lost; no hope after three of them in a row and a minute;
     - throttled: the time since the first throttled call without progress; no hope after a quarter of an hour;
+    - denied: rounds without progress in which a call was denied; no hope after three of them in a row;
     - hanging: the time of all rounds in which a call hung while others were answered; no hope after five minutes and
       half of the time of all rounds. It is never reset.
     """
 
-    region: str = ""
-    lost_rounds: int = 0
-    lost_since: float = 0.0
-    throttled_since: float | None = None
+    rounds: Counter[type[OutsideError]] = field(default_factory=Counter)  # with such an error, since there was progress
+    since: dict[type[OutsideError], float] = field(default_factory=dict)  # when the first of these rounds began
     worked: float = 0.0  # seconds of all rounds
     hung: float = 0.0  # seconds
 
     def wait(self, is_progress: bool, errors: Collection[OutsideError], seconds: float) -> bool:
         """Wait for as long as the errors of a round of so many seconds ask for; False if there is no hope any more."""
-        now = time.monotonic()
-        lost = [error.seconds for error in errors if isinstance(error, LostError)]
-        throttled = max((error.seconds for error in errors if isinstance(error, ThrottledError)), default=0.0)
-        freed = max((error.seconds for error in errors if type(error) is PassingError), default=0.0)
-        hangs = max(lost, default=0.0) >= CONNECT_TIMEOUT
+        now, kinds = time.monotonic(), {type(error) for error in errors}
+        hangs = any(isinstance(error, LostError) and error.seconds >= CONNECT_TIMEOUT for error in errors)
+        pause = max((error.seconds for error in errors if not isinstance(error, LostError)), default=0.0)
         self.worked += seconds
         self.hung += seconds if hangs else 0.0
         if is_progress:
-            self.lost_rounds, self.throttled_since = 0, None
-        elif lost:
-            self.lost_since = self.lost_since if self.lost_rounds else now - seconds
-            self.lost_rounds += 1
-        if throttled and not is_progress:
-            self.throttled_since = self.throttled_since or now - seconds
-        is_lost = lost and self.lost_rounds >= MOST_LOST[0] and now - self.lost_since >= MOST_LOST[1]
-        is_throttled = self.throttled_since is not None and now - self.throttled_since >= MOST_THROTTLED
-        if is_lost or (throttled and is_throttled) or (hangs and self.hung >= max(MOST_HUNG, self.worked / 2)):
+            self.rounds, self.since = Counter(), {}
+        else:
+            self.rounds.update(kinds)
+            self.since = dict.fromkeys(kinds, now - seconds) | self.since
+        lasted = {kind: now - self.since.get(kind, now) for kind in kinds}
+        is_lost = self.rounds[LostError] >= MOST_LOST[0] and lasted.get(LostError, 0.0) >= MOST_LOST[1]
+        is_spent = lasted.get(ThrottledError, 0.0) >= MOST_THROTTLED
+        is_hung = hangs and self.hung >= max(MOST_HUNG, self.worked / 2)
+        if is_lost or is_spent or is_hung or self.rounds[DeniedError] >= MOST_DENIED:
             return False
-        if throttled:
-            progress.throttled[self.region] = time.time() + throttled
-            time.sleep(throttled)
+        if ThrottledError in kinds:
+            progress.throttled_until = time.time() + pause
+            time.sleep(pause)
         elif not is_progress:
-            time.sleep(freed or min(5, 0.25 * 2**self.lost_rounds) * random.uniform(0.5, 1))
+            time.sleep(pause or min(5, 0.25 * 2 ** self.rounds[LostError]) * random.uniform(0.5, 1))
         return True
 
 
@@ -503,11 +477,8 @@ class Progress:
 
     def __init__(self) -> None:
         self.run_started = time.monotonic()
-        self.throttled: dict[str, float] = {}  # by region, in seconds since the epoch
-        self.begin("starting", [])
-
-    def begin(self, what: str, jobs: list[Job]) -> None:
-        self.what, self.jobs = what, jobs
+        self.throttled_until = 0.0  # seconds since the epoch
+        self.what, self.jobs = "starting", list[Job]()
 
     def elapsed(self) -> timedelta:
         return timedelta(seconds=round(time.monotonic() - self.run_started))
@@ -515,20 +486,16 @@ class Progress:
     def __str__(self) -> str:
         done = sum(job.state is not State.OPEN for job in self.jobs)
         parts = [f"{self.what} {done:,} of {len(self.jobs):,}" if self.jobs else self.what]
-        waiting = [region for region, until in list(self.throttled.items()) if until > time.time()]
-        if waiting:
-            who = waiting[0] if len(waiting) == 1 else f"{len(waiting)} regions"
-            until = datetime.fromtimestamp(max(self.throttled[region] for region in waiting)).astimezone()
-            parts.append(f"{who} throttled until {until:%H:%M:%S %Z}")
+        if self.throttled_until > time.time():
+            parts.append(f"throttled until {datetime.fromtimestamp(self.throttled_until).astimezone():%H:%M:%S %Z}")
         return ", ".join([*parts, str(self.elapsed())])
 
 
 def what_was_deleted() -> str:
     """The end of a last line: a deletion counts when it is answered."""
-    deleted = [job for job in progress.jobs if job.state in (State.ACCEPTED, State.DELETED)]
-    images = sum(isinstance(job, ImageJob) for job in deleted)
-    done = f": at least {plural(images, 'image')} and {plural(len(deleted) - images, 'snapshot')} deleted"
-    return done if deleted else ""
+    deleted = [type(job) for job in progress.jobs if job.state in (State.ACCEPTED, State.DELETED)]
+    images, snapshots = plural(deleted.count(ImageJob), "image"), plural(deleted.count(SnapshotJob), "snapshot")
+    return f": at least {images} and {snapshots} deleted" if deleted else ""
 
 
 progress = Progress()
@@ -577,7 +544,7 @@ def parse_tags(listed: Any) -> dict[str, str]:
 def pin_of(tags: dict[str, str]) -> str:
     """Why nobody may delete what has these tags: a person's wish is any value but `false`; or an empty string."""
     value = tags.get("bootimage", "")
-    return f"{PINNED}={one_line(value)}" if value.casefold() not in ("", "false") else ""
+    return f"pinned by its tag bootimage={one_line(value)}" if value.casefold() not in ("", "false") else ""
 
 
 def parse_seen(listed: Any) -> Seen:
@@ -611,11 +578,10 @@ def excerpt(value: object) -> str:
 def redact(text: str) -> str:
     """Redact credentials, which API errors and URLs contain, and those of a proxy."""
     secrets = {os.environ.get(name, "").strip(): name for name in SECRETS}
-    for proxy, name in {os.environ.get(name, ""): name for name in reversed(PROXIES)}.items():
-        quoted = proxy.rpartition("@")[0].rpartition("/")[2]
-        for userinfo in (quoted, unquote(quoted)):
-            # The user alone is no secret, unless there is no password.
-            secrets.update(dict.fromkeys((userinfo, userinfo.partition(":")[2]), name))
+    quoted = os.environ.get("HTTPS_PROXY", "").rpartition("@")[0].rpartition("/")[2]
+    for userinfo in (quoted, unquote(quoted)):
+        # The user alone is no secret, unless there is no password.
+        secrets.update(dict.fromkeys((userinfo, userinfo.partition(":")[2]), "HTTPS_PROXY"))
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= 4:  # A shorter password cannot be redacted without garbling the log.
             text = text.replace(secret, f"<{secrets[secret]}>")
@@ -665,9 +631,14 @@ PROXY = re.compile(
 
 def read_environment() -> Environment:
     """Read and check the environment variables; no message contains a value but that of a CA variable."""
-    missing = [name for name in SECRETS[:2] if not os.environ.get(name, "").strip()]
+    secrets = {name: os.environ.get(name, "").strip() for name in SECRETS}
+    missing = [name for name in SECRETS[:2] if not secrets[name]]
     if missing:
         raise Refusal(f"{' and '.join(missing)} not set, or empty: set the environment variables of the access key")
+    for name, value in secrets.items():
+        if value and (not re.fullmatch(r"[!-~]{8,}", value) or value.strip("'\"") != value):
+            words = "is malformed: it is too short, or contains quotation marks or unusual characters"
+            raise Refusal(f"the environment variable {name} {words}")
     name = next((name for name in PROXIES if os.environ.get(name)), "")
     proxy = os.environ.get(name, "")
     proxy = proxy if not proxy or "://" in proxy else f"http://{proxy}"
@@ -675,20 +646,12 @@ def read_environment() -> Environment:
         words = f"the environment variable {name} is not of the form http://user:password@host:port"
         raise Refusal(f"{words}: correct it; write @ : / # ? \\ in user and password as %40 %3A %2F %23 %3F %5C")
     os.environ.update(dict.fromkeys(PROXIES if proxy else (), proxy))  # requests and the SDK read the same.
-    key_id, secret, security_token, github_token = map(read_secret, SECRETS)
+    key_id, secret, security_token, github_token = secrets.values()
     if key_id.startswith("STS.") and not security_token:
         raise Refusal(f"{SECRETS[2]} is not set, or empty: a temporary key (STS.) needs its token")
     ca = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True  # "" would switch it off.
     ecs_ca = os.environ.get("ALIBABA_CLOUD_CA_BUNDLE") or ca
     return Environment(key_id, secret, security_token, github_token, ca, ecs_ca)
-
-
-def read_secret(name: str) -> str:
-    value = os.environ.get(name, "").strip()
-    if value and (not re.fullmatch(r"[!-~]{8,}", value) or value.strip("'\"") != value):
-        words = "is malformed: it is too short, or contains quotation marks or unusual characters"
-        raise Refusal(f"the environment variable {name} {words}")
-    return value
 
 
 def new_session(ca: str | bool, connections: int) -> requests.Session:
@@ -710,33 +673,29 @@ class Web:
 
     def get_json(self, url: str, missing: str = "") -> Any:
         """GET a JSON document; `missing` explains a 404 of GitHub. A body that is no JSON is a lost answer."""
-        started, status = time.monotonic(), 0
-        try:
-            response = self.get(url)
-            status = response.status_code
-        except Exception as error:  # of any type, if a redirect leads to a malformed URL
-            failure = explain_failure(url, error, self.session.verify, time.monotonic() - started)
-            raise Refusal(str(failure)) if isinstance(failure, DeniedError) else failure from None
-        finally:
-            log.debug("GET %s: %s in %.3f s", url, status or "no answer", time.monotonic() - started)
-        if status == 200:
-            with parsing(url, LostError):
-                return json.loads(response.content)
-        is_github = url.startswith((GITHUB_API, GITHUB_RAW))
-        if status >= 500 or (status == 429 and not is_github):  # The limits of GitHub are by the hour.
-            raise LostError(f"{url}: HTTP status {status}", str(status), time.monotonic() - started)
-        if is_github:
-            raise Refusal(explain_github_error(response, missing, bool(self.token)))
-        raise OutsideError(f"{url}: HTTP status {status}", str(status))
-
-    def get(self, url: str) -> requests.Response:
         headers = {}
         if url.startswith(GITHUB_API):
             headers["Accept"] = f"application/vnd.github{'.raw' if '/contents/' in url else ''}+json"
             if self.token:
                 headers["Authorization"] = f"Bearer {self.token}"
-        timeout = (CONNECT_TIMEOUT, 20)  # seconds, the latter without a byte
-        return self.session.get(url, headers=headers, timeout=timeout, proxies=get_environ_proxies(url))
+        started, timeout = time.monotonic(), (CONNECT_TIMEOUT, 20)  # seconds, the latter without a byte
+        try:
+            response = self.session.get(url, headers=headers, timeout=timeout, proxies=get_environ_proxies(url))
+        except Exception as error:  # of any type, if a redirect leads to a malformed URL
+            failure = explain_failure(url, error, self.session.verify, time.monotonic() - started)
+            log.debug("GET %s in %.3f s", failure, failure.seconds)
+            raise Refusal(str(failure)) if isinstance(failure, DeniedError) else failure from None
+        seconds, status = time.monotonic() - started, response.status_code
+        log.debug("GET %s: %s in %.3f s", url, status, seconds)
+        if status == 200:
+            with parsing(url, LostError):
+                return json.loads(response.content)
+        is_github = url.startswith((GITHUB_API, GITHUB_RAW))
+        if status >= 500 or (status == 429 and not is_github):  # The limits of GitHub are by the hour.
+            raise LostError(f"{url}: HTTP status {status}", str(status), seconds)
+        if is_github:
+            raise Refusal(explain_github_error(response, missing, bool(self.token)))
+        raise OutsideError(f"{url}: HTTP status {status}", str(status))
 
 
 def explain_github_error(response: requests.Response, missing: str, token: bool) -> str:
@@ -754,8 +713,7 @@ def explain_github_error(response: requests.Response, missing: str, token: bool)
         at = datetime.fromtimestamp(int(reset), timezone.utc) if re.fullmatch("[0-9]{1,11}", reset) else "the next hour"
         remedy = f"the API rate limit is used up until {at}: run again then{or_token}"
     elif status == 429 or "Retry-After" in headers:
-        seconds = one_line(headers.get("Retry-After", 3600))
-        remedy = f"a rate limit: run again after {seconds} seconds{or_token}"
+        remedy = f"a rate limit: run again after {one_line(headers.get('Retry-After', 3600))} seconds{or_token}"
     elif status == 403 and not words and "X-RateLimit-Limit" not in headers:
         remedy = "another server answers for this host: check HTTPS_PROXY"
     elif status in (401, 403):
@@ -771,8 +729,6 @@ class Ecs:
 
     def __init__(self, region: str, environment: Environment) -> None:
         self.region = region
-        # Every region has an endpoint of this name; the SDK would ask another service for those that it does not know.
-        self.host = f"ecs.{region}.aliyuncs.com"
         self.security_token = environment.security_token
         key = (environment.key_id, environment.secret)
         # Seconds; the SDK's own table grants DescribeImages 38 and DeleteImage 36.
@@ -814,33 +770,29 @@ class Ecs:
         """
         request = request_type()
         request.set_protocol_type("https")
-        request.set_endpoint(self.host)
+        # Every region has an endpoint of this name; the SDK would ask another service for those that it does not know.
+        request.set_endpoint(f"ecs.{self.region}.aliyuncs.com")
         for name, value in parameters.items():
             getattr(request, f"set_{name}")(value)
         if self.security_token:
             request.add_query_param("SecurityToken", self.security_token)
-        operation = request_type.__name__[: -len("Request")]
-        started = time.monotonic()
-        result = ""
+        operation, started = request_type.__name__[: -len("Request")], time.monotonic()
+        ids = [value for name, value in parameters.items() if name.endswith(("Id", "Ids"))]
+        about = f"{self.region} {operation} {str(ids)[:300]}"
         try:
             body = self.client.do_action_with_exception(request)
             answer = json.loads(body)
             if not (isinstance(answer, dict) and answer.get("RequestId")):
                 raise TypeError(f"unexpected answer {excerpt(body)}")
-            result = f"ok, RequestId {one_line(answer['RequestId'])}"
-            return answer
         except Exception as error:
             # An answer that the SDK does not expect ends in an exception of any type within it.
             failure = self.explain(operation, error, time.monotonic() - started)
-            result = str(failure)
+            log.debug("%s: %s in %.3f s", about, failure, time.monotonic() - started)
             if failure.code in done:
                 return {}
             raise failure from None
-        finally:
-            if log.isEnabledFor(logging.DEBUG):
-                about = one_line([value for name, value in parameters.items() if name.endswith(("Id", "Ids"))])
-                elapsed = time.monotonic() - started
-                log.debug("%s %s %s: %s in %.3f s", self.region, operation, about, result, elapsed)
+        log.debug("%s: ok, RequestId %s in %.3f s", about, answer["RequestId"], time.monotonic() - started)
+        return answer
 
     def explain(self, operation: str, error: Exception, seconds: float) -> OutsideError:
         """What a failed call means. https://api.alibabacloud.com/document/Ecs/2014-05-26/errorCode"""
@@ -881,9 +833,10 @@ PASSING = re.compile(
 # Steps 1 and 2: the history of rhcos.json
 
 
-def fetch_all(
-    web: Web, fetch: Callable[[Item], Answer], items: Iterable[Item], what: str
-) -> tuple[dict[Item, Answer], dict[Item, OutsideError]]:
+Fetched = tuple[dict[Item, Answer], dict[Item, OutsideError]]
+
+
+def fetch_all(web: Web, fetch: Callable[[Item], Answer], items: Iterable[Item], what: str) -> Fetched[Item, Answer]:
     """Fetch something from the web for each item side by side; returns the answers, and why others failed.
 
     Raises a Refusal as soon as one is met.
@@ -893,9 +846,9 @@ def fetch_all(
 
     def read(document: Job) -> None:
         answers[documents[document]] = fetch(documents[document])
-        document.settle(State.READ)
+        document.settle(State.DONE)
 
-    progress.begin(what, list(documents))
+    progress.what, progress.jobs = what, list(documents)
     work_off(documents, partial(call_each, read, threads=WEB_THREADS), WEB_BATCH, Patience())
     web.session.close()
     return answers, {item: document.error for document, item in documents.items() if document.error}
@@ -907,7 +860,7 @@ def list_commits(web: Web, release: str) -> list[str]:
     The list may be cut short, with status 200 (NixOS/nixpkgs-committers#100), so it is believed only if it ends with
     the oldest commit. https://docs.github.com/rest/commits/commits#list-commits
     """
-    progress.begin("listing commits", [])
+    progress.what, progress.jobs = "listing commits", []
     missing = f"openshift/installer has no branch release-{release}: check the release"
 
     def fetch(start: str, page: int) -> dict[str, None]:
@@ -936,17 +889,16 @@ def read_history(web: Web, release: str) -> History:
     versions, failed = fetch_all(web, partial(fetch_version, web, release), commits, "versions of rhcos.json read")
     for commit, error in failed.items():
         raise Refusal(f"rhcos.json of commit {commit} could not be read: {error}")
-    named = [versions[commit] for commit in commits]
-    for commit, version in zip(commits, named):
-        image_log.info("commit %s names %s", commit, ", ".join(sorted(version.builds)))
-    builds = frozenset(build for version in named for build in version.builds)
-    images = {id: image for version in named for id, image in version.images.items()}
+    for commit in commits:
+        image_log.info("commit %s names %s", commit, ", ".join(sorted(versions[commit].builds)))
+    builds = frozenset(build for version in versions.values() for build in version.builds)
+    images = {id: image for version in versions.values() for id, image in version.images.items()}
     if not images:
         raise Refusal(f"no version of rhcos.json on release-{release} names an Aliyun bootimage: check the release")
     counts = f"{len(builds)} builds and {len(images)} Aliyun images"
     log.info("%d versions of rhcos.json on release-%s name %s", len(commits), release, counts)
-    directories = dict.fromkeys(directory for version in named for directory in version.directories)
-    return History(release, builds, images, list(directories))
+    directories = {directory for version in versions.values() for directory in version.directories}
+    return History(release, builds, images, sorted(directories))
 
 
 def fetch_version(web: Web, release: str, commit: str) -> History:
@@ -1052,10 +1004,10 @@ def reason_to_skip(build: str, history: History) -> str:
     try:
         built = datetime.strptime(f"{match[1] if match else ''}+0000", "%Y%m%d%H%M%z")
     except ValueError:
-        return NO_DATE
+        return "no date in the build ID"
     if not is_of_release(build, history.release):
-        return OTHER_RELEASE
-    return TOO_YOUNG if datetime.now(timezone.utc) - built < YOUNG else ""
+        return "build of another release"
+    return f"build younger than {YOUNG.days} days" if datetime.now(timezone.utc) - built < YOUNG else ""
 
 
 # Step 4: the images of each build
@@ -1155,20 +1107,16 @@ class Region:
     """Steps 5 and 6 in one region: look, decide, act, and look again."""
 
     def __init__(self, name: str, environment: Environment, args: argparse.Namespace) -> None:
-        self.name, self.ecs, self.patience = name, Ecs(name, environment), Patience(name)
+        self.name, self.ecs, self.patience = name, Ecs(name, environment), Patience()
         self.args = args
         self.first_look = Job()  # at the bootimages; it fails if it shows none of the account
-        self.unlisted: OutsideError | None = None  # why the account's images could not be listed
         self.witness: list[str] = []  # the ID of an image of the account that no run deletes
         self.listed: dict[Image, bool] = {}  # the part of Release.listed that is here
         self.own: dict[str, Seen] = {}  # the images of the account, by ID
         self.tagged: set[str] = set()  # images and snapshots that this run tagged: listings can lag behind
         self.looked_at = (0.0, 0.0)  # when the last look that was answered was asked for, by read_clocks
-        self.bootimages: list[ImageJob] = []
-        self.others: list[ImageJob] = []
+        self.images: list[ImageJob] = []
         self.snapshots: list[SnapshotJob] = []
-        self.problems: list[str] = []  # a line for each reason why something failed
-        self.unnamed = 0  # images that no list names
 
     def look_first(self, history: History) -> None:
         """Look at the bootimages of the region, and make one of them its witness. Raises nothing."""
@@ -1179,58 +1127,58 @@ class Region:
             if not self.witness:
                 words = f"none of the {len(jobs)} bootimages there is listed as the account's own"
                 raise OutsideError(f"{words}: check that the key may call ecs:DescribeImages there")
-            self.first_look.settle(State.READ)
+            self.first_look.settle(State.DONE)
         except Exception as error:
             self.first_look.settle(State.FAILED, error=as_expected(error))
         self.ecs.client.session.close()
 
-    def prune(self, release: Release) -> None:
-        """Tag the bootimages of the region, prune its other images, and sweep the snapshots. Raises nothing."""
+    def prune(self, release: Release) -> list[str]:
+        """Tag the bootimages of the region, prune its other images, and sweep the snapshots. Raises nothing.
+
+        Returns a line for each reason why something failed.
+        """
         self.release = release
         self.listed = {image: is_due for image, is_due in release.listed.items() if image.region == self.name}
+        self.images = [ImageJob(image) for image, is_due in self.listed.items() if is_due]
+        if self.name in CLOSED_REGIONS:
+            if self.images:
+                was_there = plural(len(self.images), "image")
+                log.info("%s is closed since %s, with %s", self.name, CLOSED_REGIONS[self.name], was_there)
+            for job in self.images:
+                job.settle(State.GONE, IN_CLOSED_REGION)
+            return []
+        problems = []
         try:
-            try:
-                self.list_own()
-            finally:
-                self.find_images()
+            self.list_own()
             self.warn_of_unnamed()
-            work_off(self.bootimages, self.prune_batch, LOOK_LIMIT, self.patience)
-            if self.is_fresh():  # A look was answered: a bootimage that cannot be tagged gives up no other image.
-                self.patience.lost_rounds = 0
-            work_off(self.others, self.prune_batch, LOOK_LIMIT, self.patience)
-            self.confirm_deletions([job for job in self.others if job.state is State.ACCEPTED])
+            self.order_images()
+            work_off(self.images, self.prune_batch, LOOK_LIMIT, self.patience)
+            self.confirm_deletions()
             if self.args.delete_snapshots:
                 self.sweep()
-        except Exception as error:
-            self.give_up(as_expected(error))
+        except Exception as raised:
+            error = as_expected(raised)
+            left = [job for job in self.images if job.state in (State.OPEN, State.ACCEPTED)]
+            for job in left:
+                job.settle(State.FAILED, error=error)
+            if not left and self.args.delete_snapshots:
+                problems = [f"{self.name}: what snapshots are left is unknown: {error}"]
         self.ecs.client.session.close()
-        self.problems += log_failures(self.name, "untagged bootimage", {j.image: j.error for j in self.bootimages})
-        self.problems += log_failures(self.name, "image", {job.image: job.error for job in self.others})
-        self.problems += log_failures(self.name, "snapshot", {job.id: job.error for job in self.snapshots})
+        problems += log_failures(self.name, "image", {job.image: job.error for job in self.images})
+        return problems + log_failures(self.name, "snapshot", {job.id: job.error for job in self.snapshots})
 
-    def find_images(self) -> None:
-        """Find what is to be looked at: what the record calls deleted only if it is there, in the own listing."""
-        due = [ImageJob(i, self.own.get(i.id)) for i, is_due in self.listed.items() if is_due or i.id in self.own]
-        # In random order: what can never be done must not come first in every run. Private images come first, so that
-        # a key that may not delete makes few public ones private.
-        random.shuffle(due)
-        due.sort(key=lambda job: job.seen is not None and job.seen.public)
-        self.bootimages = [job for job in due if job.image.id in self.release.bootimages]
-        self.others = [job for job in due if job.image.id not in self.release.bootimages]
-        progress.jobs += self.others
+    def order_images(self) -> None:
+        """Bootimages first, then private images, so that a key that may not delete makes few public ones private.
 
-    def give_up(self, error: OutsideError) -> None:
-        """Fail what is left, or say that the snapshots are unknown."""
-        left = [job for job in self.others or self.bootimages if job.state in (State.OPEN, State.ACCEPTED)]
-        hint = f"if {self.name} is closed for good, add it to CLOSED_REGIONS in main.py"
-        for job in left:
-            job.settle(
-                State.FAILED, error=error if isinstance(error, DeniedError) else OutsideError(f"{error}; {hint}")
-            )
-        if not left:
-            line = f"{self.name}: what snapshots are left is unknown: {error}"
-            log.warning("%s", line)
-            self.problems += [line] if self.args.delete_snapshots else []
+        Otherwise in random order: what can never be done must not come first in every run.
+        """
+        # What the record calls deleted, and is there, is a candidate again.
+        self.images += [ImageJob(i) for i, is_due in self.listed.items() if not is_due and i.id in self.own]
+        for job in self.images:
+            job.seen = self.own.get(job.image.id)
+        random.shuffle(self.images)
+        self.images.sort(key=lambda j: (j.image.id not in self.release.bootimages, bool(j.seen and j.seen.public)))
+        progress.jobs += self.images
 
     def list_own(self) -> None:
         """List the images of the account, and choose the witness if there is no bootimage for that.
@@ -1239,19 +1187,18 @@ class Region:
         something should be, that is asked for again for a minute.
         """
         fetch, again = partial(self.ecs.list_images, ImageOwnerAlias="self"), Patience()
+        own, failure = dict[str, Seen](), self.first_look.error
         try:
             own = list_all(fetch, self.patience)
             while any(self.listed.values()) and not own and again.wait(False, [LostError("nothing is listed")], 0.0):
                 own = list_all(fetch, self.patience)
             check_listed(self.name, self.witness, own, "DescribeImages")
         except OutsideError as error:
-            if not self.witness:
-                raise self.first_look.error or error from None
             log.warning("%s: what no list names is unknown: %s", self.name, error)
-            self.unlisted = error
-            return
-        if self.first_look.error and not own:  # Nothing is shown where bootimages should be.
-            raise self.first_look.error
+            failure, own = failure or error, {}
+        if failure and not own and not self.witness:
+            hint = f"if {self.name} is closed for good, add it to CLOSED_REGIONS in main.py"
+            raise failure if isinstance(failure, DeniedError) else OutsideError(f"{failure}; {hint}")
         self.own = {id: seen for id, seen in own.items() if seen.own}
         # No run deletes the first three kinds, and this one not the fourth.
         ranked = [id for id in self.own if id in self.release.bootimages]
@@ -1267,28 +1214,28 @@ class Region:
             if build and build[0] in self.release.read and Image(self.name, id) not in self.listed:
                 words = "no meta.json names it, nor the record, without which (a new --filename) all of them are read"
                 log.warning("%s %s (%s) stays: %s", self.name, id, build[0], words)
-                self.unnamed += 1
 
-    def prune_batch(self, jobs: list[ImageJob]) -> None:
+    def prune_batch(self, jobs: Sequence[ImageJob]) -> None:
         """Look at up to 99 images, and do with each what has to be done."""
-        self.look(jobs)
+        due = self.find_due(jobs)
+        for job in self.tag(due[State.TO_TAG], "true"):
+            job.settle(State.DONE, BOOTIMAGE)
+        call_each(self.delete, self.mark(self.tag(due[State.TO_DELETE], "false")), REGION_THREADS)
+        # Somebody may have pinned these since the look.
+        self.find_due([job for job in due[State.TO_DELETE] if isinstance(job.error, DeniedError)])
+
+    def find_due(self, jobs: Sequence[ImageJob]) -> dict[State, list[ImageJob]]:
+        """Look at up to 99 images; settles those that need no change, and returns the others by what they need."""
         due: dict[State, list[ImageJob]] = {State.TO_TAG: [], State.TO_DELETE: []}
+        if jobs:
+            self.look(jobs)
         for job in jobs:
             state, reason = self.decide(job)
             if state in due and not self.args.dry_run:
                 due[state].append(job)
             else:
                 job.settle(state, reason)
-        for job in self.tag(due[State.TO_TAG], "true"):
-            job.settle(State.TAGGED, BOOTIMAGE)
-        call_each(self.delete, self.mark(self.tag(due[State.TO_DELETE], "false")), REGION_THREADS)
-        denied = [job for job in due[State.TO_DELETE] if isinstance(job.error, DeniedError)]
-        if denied:
-            self.look(denied)
-        for job in denied:
-            state, reason = self.decide(job)
-            if state not in due:  # Somebody has pinned it since the look.
-                job.settle(state, reason)
+        return due
 
     def look(self, jobs: Sequence[ImageJob]) -> None:
         """Look at up to 99 images and the witness. An answer without the witness is no answer."""
@@ -1312,7 +1259,7 @@ class Region:
         if job.listed and job.seen:
             reason = reason_to_keep(job.image, job.seen, self.release)
             if reason == BOOTIMAGE and not job.seen.own:
-                return State.KEPT, FOREIGN
+                return State.KEPT, MISSING
             if reason == BOOTIMAGE and job.seen.tag != "true":
                 return State.TO_TAG, reason
             return State.KEPT if reason else State.TO_DELETE, reason
@@ -1341,30 +1288,27 @@ class Region:
         """
         missing = ("InvalidSnapshotId.NotFound", "InvalidResourceId.NotFound") if kind == "snapshot" else ()
 
-        def tag(ids: Sequence[str], done: Collection[str] = ()) -> None:
-            tags = [{"Key": key, "Value": value}]
-            answer = self.ecs.call(TagResourcesRequest, done, ResourceType=kind, ResourceIds=ids, Tags=tags)
-            words = f"tagged {key}={value}" if answer else "does not exist any more, and needs no mark"
-            for id in ids if kind == "image" or not answer else ():  # The deletion's line names marked snapshots.
-                image_log.info("%s %s %s", self.name, id, words)
-            self.tagged.update(ids)
+        def tag(ids: Iterable[str], done: Collection[str] = ()) -> None:
+            untagged = [id for id in ids if id not in self.tagged]
+            if untagged and self.is_fresh():
+                tags = [{"Key": key, "Value": value}]
+                answer = self.ecs.call(TagResourcesRequest, done, ResourceType=kind, ResourceIds=untagged, Tags=tags)
+                words = f"tagged {key}={value}" if answer else "does not exist any more, and needs no mark"
+                for id in untagged if kind == "image" or not answer else ():  # The deletion's line names marked ones.
+                    image_log.info("%s %s %s", self.name, id, words)
+                self.tagged.update(untagged)
 
         def tag_alone(job: ImageJob) -> None:
             for id in needed[job]:
-                if id not in self.tagged and self.is_fresh():
-                    tag([id], missing)
+                tag([id], missing)
 
-        untagged = dict.fromkeys(id for ids in needed.values() for id in ids if id not in self.tagged)
-        for batch in batches(list(untagged), TAG_LIMIT):
-            if not self.is_fresh() or any(job.error for job in needed):
-                break
-            try:
+        try:
+            for batch in batches(list(dict.fromkeys(itertools.chain(*needed.values()))), TAG_LIMIT):
                 tag(batch)
-            except PassingError:
-                raise
-            except OutsideError:
-                refused = set(batch)
-                call_each(tag_alone, [j for j in needed if not refused.isdisjoint(needed[j])], REGION_THREADS)
+        except PassingError:
+            raise
+        except OutsideError:
+            call_each(tag_alone, [job for job in needed if set(batch).intersection(needed[job])], REGION_THREADS)
         return [job for job in needed if self.tagged.issuperset(needed[job])]
 
     def delete(self, job: ImageJob) -> None:
@@ -1381,56 +1325,48 @@ class Region:
             job.settle(State.ACCEPTED)
             image_log.info("%s deleted", job)
 
-    def confirm_deletions(self, jobs: list[ImageJob]) -> None:
+    def confirm_deletions(self) -> None:
         """Look until no deleted image is listed any more, or none has left the listing for five minutes.
 
         A deletion that cannot be confirmed has failed: the next run looks at the image again.
         """
-        since = time.monotonic()
-        try:
-            while jobs:
-                for batch in batches(jobs, LOOK_LIMIT):
-                    insist(partial(self.look, batch), self.patience)
-                for job in [job for job in jobs if not job.listed]:
-                    job.settle(State.DELETED)
-                    jobs.remove(job)
-                    since = time.monotonic()
-                if jobs and time.monotonic() - since >= 300:
-                    raise LostError("still listed five minutes after the deletion")
-                time.sleep(10 if jobs else 0)
-        except Exception as error:
-            for job in jobs:
-                job.settle(State.FAILED, error=as_expected(error))
+        jobs, since = [job for job in self.images if job.state is State.ACCEPTED], time.monotonic()
+        while jobs:
+            for batch in batches(jobs, LOOK_LIMIT):
+                insist(partial(self.look, batch), self.patience)
+            for job in [job for job in jobs if not job.listed]:
+                job.settle(State.DELETED)
+                jobs.remove(job)
+                since = time.monotonic()
+            if jobs and time.monotonic() - since >= 300:
+                raise LostError("still listed five minutes after the deletion")
+            time.sleep(10 if jobs else 0)
 
     # The snapshots behind deleted images
 
     def sweep(self) -> None:
         """Delete the snapshots that any run has marked for this release, and those behind what this run deleted."""
-        if self.unlisted:
-            raise self.unlisted
-        listed = list_all(self.ecs.list_snapshots, self.patience)
-        check_listed(self.name, self.witness_snapshots(), listed, "DescribeSnapshots")
-        deleted = [job for job in self.others if job.state in (State.TO_DELETE, State.DELETED)]
-        behind = {id: job.image for job in deleted for id in job.snapshots}
-        seen = self.own | {job.image.id: job.seen for job in [*self.bootimages, *self.others] if job.seen}
-        gone = {job.image.id for job in self.others if job.state in (State.TO_DELETE, State.DELETED, State.GONE)}
-        self.in_use = {id for image in seen.keys() - gone for id in seen[image].snapshots}
+        check_listed(self.name, self.witness, self.own, "DescribeImages")
         self.sweep_began = time.monotonic()
+        self.witness_snapshots = [id for image in self.witness for id in self.own[image].snapshots[:1]]
+        listed = list_all(self.ecs.list_snapshots, self.patience)
+        check_listed(self.name, self.witness_snapshots, listed, "DescribeSnapshots")
+        deleted = [job for job in self.images if job.state in (State.TO_DELETE, State.DELETED)]
+        behind = {id: job.image for job in deleted for id in job.snapshots}
+        gone = {job.image.id for job in self.images if job.state in (State.TO_DELETE, State.DELETED, State.GONE)}
+        seen = self.own | {job.image.id: job.seen for job in self.images if job.seen}
+        self.in_use = {id for image in seen.keys() - gone for id in seen[image].snapshots}
         marked = [id for id, tags in listed.items() if tags and tags.get(MARK) == self.release.history.release]
         self.snapshots = [SnapshotJob(self.name, id, behind.get(id)) for id in dict.fromkeys([*behind, *marked])]
         random.shuffle(self.snapshots)
         progress.jobs += self.snapshots
         work_off(self.snapshots, self.sweep_batch, LOOK_LIMIT, self.patience)
 
-    def witness_snapshots(self) -> list[str]:
-        """A snapshot that each answer must list, if there is one."""
-        return [id for image in self.witness for id in self.own[image].snapshots[:1]]
-
     def sweep_batch(self, jobs: list[SnapshotJob]) -> None:
         """Look at up to 99 snapshots, and delete what nobody pinned and is marked, or behind an image of this run."""
-        asked_at, ids = read_clocks(), [*(job.id for job in jobs), *self.witness_snapshots()]
+        asked_at, ids = read_clocks(), [*(job.id for job in jobs), *self.witness_snapshots]
         seen = self.ecs.list_snapshots(SnapshotIds=json.dumps(ids))
-        check_listed(self.name, self.witness_snapshots(), seen, "DescribeSnapshots")
+        check_listed(self.name, self.witness_snapshots, seen, "DescribeSnapshots")
         self.looked_at = asked_at
         for job in jobs:
             state, reason = self.decide_snapshot(job, seen)
@@ -1444,7 +1380,7 @@ class Region:
 
     def decide_snapshot(self, job: SnapshotJob, seen: Mapping[str, dict[str, str] | None]) -> tuple[State, str]:
         """The state that a look at a snapshot, which shows such tags, asks for, and why."""
-        if job.id not in seen and self.witness_snapshots():
+        if job.id not in seen and self.witness_snapshots:
             return State.DELETED if job.asked else State.GONE, ""  # The answer to its deletion was lost.
         if job.id not in seen:
             return State.KEPT, NOT_LISTED
@@ -1480,8 +1416,8 @@ def log_outcomes(images: Iterable[Job], snapshots: Iterable[Job]) -> None:
                 log.info("would delete %s%s", job, " after making it private" if is_public else "")
             elif job.state is State.TO_TAG:
                 log.info("would tag bootimage=true %s", job)
-            elif job.reason in (MISSING, FOREIGN):
-                log.warning("%s is a bootimage, but it is not in the account (%s)", job, job.reason)
+            elif job.reason == MISSING:
+                log.warning("%s is a bootimage, but it is not in the account", job)
             elif job.state is State.GONE and job.reason != IN_CLOSED_REGION:
                 image_log.info("%s is already gone: %s", job, job.reason)
             elif job.state is State.KEPT and job.reason != BOOTIMAGE:
@@ -1551,8 +1487,7 @@ def parse_record(record: Any) -> Record:
 
 def update_record(record: Record, release: Release, images: Iterable[ImageJob]) -> Record:
     """The record with this run's results; an entry of an image that this run has not seen stays as it is."""
-    known = [job for job in images if job.listed or job.state in (State.DELETED, State.GONE)]
-    gone = {job.image: job.state in (State.DELETED, State.GONE) for job in known}
+    gone = {job.image: not job.listed for job in images if job.listed or job.state in (State.DELETED, State.GONE)}
     updated: Record = {}
     for build, entries in record.items():
         images_of = [Image(entry["region"], entry["image"]) for entry in entries]
@@ -1583,9 +1518,6 @@ def save_record(path: str, update: Callable[[Record], Record]) -> list[str]:
         return [f"{said}; the next run will find the deleted images gone"]
 
 
-replacing = threading.Lock()  # held while there is a temporary file
-
-
 def update_file(path: str, new_content: Callable[[bytes], bytes]) -> None:
     """Replace a file in one step: whoever reads it, at any moment, sees the old content or the new one.
 
@@ -1593,48 +1525,37 @@ def update_file(path: str, new_content: Callable[[bytes], bytes]) -> None:
     """
     path = os.path.realpath(path)
     temporary = f"{path}.{random.getrandbits(64):x}.tmp"
-    with locked_folder(path):
+    folder = os.open(os.path.dirname(path), os.O_RDONLY)
+    try:
+        lock_folder(folder)
         for _ in range(5):
             before = read_file(path)
             content = new_content(before)
-            with replacing:
-                try:
-                    with open(temporary, "xb") as file:
-                        file.write(content or b"{}")  # A full disk is to be noticed at the start.
-                        file.flush()
-                        try:
-                            os.fsync(file.fileno())
-                        except OSError as error:  # CIFS and FUSE may not know it (bup/bup#37).
-                            if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
-                                raise
-                    with contextlib.suppress(OSError):
-                        shutil.copymode(path, temporary)
-                    if read_file(path) == before:
-                        if content:
-                            os.replace(temporary, path)
-                        return
-                finally:
-                    with contextlib.suppress(OSError):
-                        os.unlink(temporary)
+            with open(temporary, "wb") as file:
+                file.write(content or b"{}")  # A full disk is to be noticed at the start.
+            with contextlib.suppress(OSError):
+                shutil.copymode(path, temporary)
+            if read_file(path) == before:
+                if content:
+                    os.replace(temporary, path)
+                return
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        os.close(folder)
     raise Refusal(f"other runs replace the record {path} all the time; run again later")
 
 
-@contextlib.contextmanager
-def locked_folder(path: str) -> Iterator[None]:
-    """Keep other runs from replacing files in the folder of this file, if it can be locked within two seconds.
+def lock_folder(folder: int) -> None:
+    """Keep other runs from replacing files in a folder, if it can be locked within two seconds.
 
     Not every file system can lock a folder, and `flock FOLDER main.py` has locked it already.
     """
-    folder = os.open(os.path.dirname(path), os.O_RDONLY)
-    try:
-        for _ in range(20):
-            with contextlib.suppress(OSError):
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            time.sleep(0.1)
-        yield
-    finally:
-        os.close(folder)
+    for _ in range(20):
+        with contextlib.suppress(OSError):
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(0.1)
 
 
 # The run as a whole
@@ -1644,29 +1565,27 @@ def run(args: argparse.Namespace) -> int:
     """Do the seven steps; returns the exit status: 0, or 1 if some images were not pruned."""
     environment = read_environment()
     record = load_record(args.filename)
-    if not record:
-        log.info("no builds on record at %s: every build is read", args.filename)
+    log.info("%s on record at %s: every other build is read", plural(len(record), "build"), args.filename)
     if not args.dry_run:
         check_replaceable(args.filename)
     web = Web(environment)
     history = read_history(web, args.release)
     regions = check_account(environment, history, args)
     release, problems = read_store(web, history, record)
-    images = prune_regions(environment, regions, release, args)
+    problems += prune_regions(environment, regions, release, args)
+    images = [job for region in regions.values() for job in region.images]
     snapshots = [job for region in regions.values() for job in region.snapshots]
     log_outcomes(images, snapshots)
-    problems += [problem for region in regions.values() for problem in region.problems]
     if not args.dry_run:
         problems += save_record(args.filename, lambda record: update_record(record, release, images))
-    for line in summarize(images, regions.values(), release, record, args):
+    for line in summarize(regions.values(), release, record, args):
         log.info("%s", line)
     for problem in problems:
         log.error("%s", problem)
     if args.dry_run:
-        if any(job.state in (State.TO_TAG, State.TO_DELETE) for job in [*images, *snapshots]):
-            log.info("nothing was changed: run the same command without --dry-run to do this")
-        else:
-            log.info("nothing was changed%s", "" if problems else ": there is nothing to do")
+        is_due = any(job.state in (State.TO_TAG, State.TO_DELETE) for job in [*images, *snapshots])
+        remedy = "run the same command without --dry-run to do this" if is_due else "there is nothing to do"
+        log.info("nothing was changed: %s", remedy)
     return 1 if problems else 0
 
 
@@ -1676,8 +1595,8 @@ def check_account(environment: Environment, history: History, args: argparse.Nam
     regions = {name: Region(name, environment, args) for name in named}
     if not regions:
         raise Refusal("all regions in which rhcos.json names images are closed: nothing of this release is left")
-    progress.begin("regions checked", [region.first_look for region in regions.values()])
-    with ThreadPoolExecutor(MOST_REGIONS) as pool:
+    progress.what, progress.jobs = "regions checked", [region.first_look for region in regions.values()]
+    with ThreadPoolExecutor(len(regions)) as pool:
         list(pool.map(lambda region: region.look_first(history), regions.values()))
     if not any(region.witness for region in regions.values()):
         # What answered says more than what did not.
@@ -1689,28 +1608,22 @@ def check_account(environment: Environment, history: History, args: argparse.Nam
 
 def prune_regions(
     environment: Environment, regions: dict[str, Region], release: Release, args: argparse.Namespace
-) -> list[ImageJob]:
-    """Prune all regions in which any list names images, side by side; adds those that no bootimage is in."""
-    for name in {image.region for image in release.listed} - CLOSED_REGIONS.keys() - regions.keys():
+) -> list[str]:
+    """Prune all regions in which any list names images, side by side; adds those that no bootimage is in.
+
+    Returns a line for each problem.
+    """
+    for name in {image.region for image in release.listed} - regions.keys():
         regions[name] = Region(name, environment, args)
-    progress.begin("images and snapshots done" if args.delete_snapshots else "images done", [])
-    with ThreadPoolExecutor(MOST_REGIONS) as pool:
-        list(pool.map(lambda region: region.prune(release), regions.values()))
-    images = [job for region in regions.values() for job in [*region.bootimages, *region.others]]
-    for name, date in CLOSED_REGIONS.items():
-        closed = [ImageJob(image) for image, is_due in release.listed.items() if is_due and image.region == name]
-        for job in closed:
-            job.settle(State.GONE, IN_CLOSED_REGION)
-        images += closed
-        if closed:
-            log.info("%s is closed since %s, with %s", name, date, plural(len(closed), "image"))
-    return images
+    progress.what, progress.jobs = "images and snapshots done" if args.delete_snapshots else "images done", []
+    with ThreadPoolExecutor(len(regions)) as pool:
+        lines = pool.map(lambda region: region.prune(release), regions.values())
+        return list(itertools.chain.from_iterable(lines))
 
 
-def summarize(
-    images: Sequence[ImageJob], regions: Collection[Region], release: Release, record: Record, args: argparse.Namespace
-) -> Iterator[str]:
+def summarize(regions: Collection[Region], release: Release, record: Record, args: argparse.Namespace) -> Iterator[str]:
     """What the run did, or would do, line by line: bootimages, builds, a table of the regions, totals that add up."""
+    images = [job for region in regions for job in region.images]
     bootimages = [job for job in images if job.image.id in release.bootimages]
     kept = [job for job in bootimages if job.reason == BOOTIMAGE or (job.seen and job.state is State.FAILED)]
     regions_of = Counter(build for build, _ in {(job.image.build, job.image.region) for job in kept})
@@ -1718,21 +1631,17 @@ def summarize(
         yield f"bootimage {build}: {plural(number, 'region')}"
     named = f"named by the history: {plural(len(release.history.builds), 'build')},"
     yield balance(named, "image", ["kept" if job in kept else result_of(job) for job in bootimages])
-    with_images = {image.build for image in release.listed}
     kinds = []
-    for build, urls in release.builds.items():
-        known = "without images" if build in release.read else "not read"
-        found = "to prune" if build in with_images else "tombstones" if all(urls.values()) else known
-        kinds.append(reason_to_skip(build, release.history) or ("on record" if build in record else found))
+    for build in release.builds:
+        found = "on record" if build in record else "read" if build in release.read else "not read"
+        kinds.append(reason_to_skip(build, release.history) or found)
     yield balance("listed by the store:", "build", kinds)
     others = [job for job in images if job.image.id not in release.bootimages]
     success = State.TO_DELETE if args.dry_run else State.DELETED
     yield from format_table(others, [success, State.GONE, State.KEPT, State.FAILED])
-    yield balance("other images found:", "image", [result_of(job) for job in others if job.seen])
-    unseen = [result_of(job) for job in others if not job.seen]
-    unseen += ["gone by the record of earlier runs" for i in release.listed.keys() - {job.image for job in images}]
-    if unseen:
-        yield balance("other images not seen:", "image", unseen)
+    gone = release.listed.keys() - {job.image for job in images}
+    results = [result_of(job) for job in others] + ["gone by the record of earlier runs"] * len(gone)
+    yield balance("other images:", "image", results)
     if args.delete_snapshots:
         snapshots = [result_of(job) for region in regions for job in region.snapshots]
         yield balance("snapshots found:", "snapshot", snapshots)
@@ -1740,9 +1649,6 @@ def summarize(
     if left and not args.delete_snapshots:
         would = "that a run would leave" if args.dry_run else "that this run marked and left"
         yield f"snapshots {would}, still billed (--delete-snapshots deletes them): {left:,}"
-    unnamed = sum(region.unnamed for region in regions)
-    if unnamed:
-        yield f"images that no list names, kept: {unnamed:,}"
 
 
 def result_of(job: Job) -> str:
@@ -1762,8 +1668,6 @@ def format_table(images: Iterable[ImageJob], columns: Sequence[State]) -> Iterat
     counts: dict[str, Counter[State]] = defaultdict(Counter)
     for job in images:
         counts[job.image.region][job.state] += 1
-    if not counts:
-        return
     total: Counter[State] = sum(counts.values(), Counter())
     yield f"{'region':15}" + "".join(f"{column.value:>{len(column.value) + 2}}" for column in columns)
     for row, of_row in [*sorted(counts.items()), ("total", total)]:
@@ -1813,18 +1717,14 @@ def is_terminal() -> bool:
 
 def start_log(path: str, debug: bool, release: str) -> None:
     """Log to the file, which several runs may share, and to stdout: every line, but on a terminal what matters."""
-    try:
-        log_file = LogFile(path, encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        sys.exit(f"main.py: error: the log {path} cannot be written: {error.strerror}; give another --log-to-file")
+    log_file = LogFile(path, encoding="utf-8", errors="backslashreplace")
     log_file.setFormatter(RedactingFormatter(f"%(asctime)s {release} %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
     # The file comes first: it has the line even if nobody reads stdout.
     log.handlers = [log_file]
     if sys.stdout:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")
-            with contextlib.suppress(OSError, ValueError):  # Where a parent wants no waiting, lines would be lost.
-                os.set_blocking(sys.stdout.fileno(), True)
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # It may be anything.
+            sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+            os.set_blocking(sys.stdout.fileno(), True)  # Where a parent wants no waiting, lines would be lost.
         to_stdout = logging.StreamHandler(sys.stdout)
         # Each line takes the place of the status line, which comes again half a second later.
         to_stdout.setFormatter(RedactingFormatter(f"{CLEAR_LINE if is_terminal() else ''}%(levelname)-7s %(message)s"))
@@ -1861,33 +1761,26 @@ def show_progress(ended: threading.Event) -> None:
     show_status("")
 
 
-def log_end(status: int, log: logging.Logger = log) -> None:
-    log.info("ended with status %d after %s", status, progress.elapsed())
-
-
 def end_process(status: int, message: str, log: logging.Logger = log) -> None:
     """End the process wherever it is: the record is safe at any moment, so there is nothing to wind up."""
 
     def log_last_lines() -> None:
         log.error("%s", message)  # in the log file first: a terminal may be stopped
         show_status("")
-        log_end(status, log)
+        log.info("ended with status %d after %s", status, progress.elapsed())
 
     ending.set()
-    for each in SIGNALS:
-        with contextlib.suppress(ValueError):  # in another thread than the main one
-            signal.signal(each, signal.SIG_IGN)
     # In a thread, because a reader that stopped reading stdout would block the last line for as long as it likes.
     last_lines = threading.Thread(target=log_last_lines, daemon=True)
     last_lines.start()
     last_lines.join(1)  # The process ends even if its last line cannot be written.
-    replacing.acquire(timeout=1)
     os._exit(status)
 
 
 def end_at_once(signum: int, _: object) -> None:
-    how = f"interrupted by {signal.Signals(signum).name} ({progress}){what_was_deleted()}"
-    end_process(128 + signum, f"{how}; run the same command again to continue")
+    if not ending.is_set():
+        how = f"interrupted by {signal.Signals(signum).name} ({progress}){what_was_deleted()}"
+        end_process(128 + signum, f"{how}; run the same command again to continue")
 
 
 def release_number(text: str) -> str:
@@ -1899,24 +1792,18 @@ def release_number(text: str) -> str:
 def file_path(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("a file name must not be empty")
-    try:
-        return os.path.abspath(text)
-    except OSError as error:
-        sys.exit(f"main.py: error: the current folder cannot be used: {error.strerror}")
+    return os.path.abspath(text)
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--dry-run", action="store_true", help="Just print what would happen")
     parser.add_argument("--debug", "-d", action="store_true", help="Enable debug logging")
-    record = (
-        "Path to file where bootimage data can be recorded; will allow for faster execution if script is run multiple "
-    )
-    parser.add_argument("--filename", type=file_path, default="deleted_images.json", help=f"{record}times")
+    record = "Path to file where bootimage data can be recorded; will allow for faster execution if script is run"
+    parser.add_argument("--filename", type=file_path, default="deleted_images.json", help=f"{record} multiple times")
     log_help = "Filename to record all log output to"
     parser.add_argument("--log-to-file", type=file_path, default="aliyun_pruner.log", help=log_help)
-    snapshots = "Delete the snapshots behind the deleted images, too"
-    parser.add_argument("--delete-snapshots", action="store_true", help=snapshots)
+    parser.add_argument("--delete-snapshots", action="store_true", help="Delete snapshots of the deleted images, too")
     parser.add_argument("release", type=release_number, help="OCP release to operate on")
     args = parser.parse_args(argv)
     if os.path.realpath(args.filename) == os.path.realpath(args.log_to_file):
@@ -1941,8 +1828,11 @@ def run_and_log(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Work in threads, so that this one is free for signals, and holds no lock then; returns the exit status."""
-    args = parse_args(argv)
-    start_log(args.log_to_file, args.debug, args.release)
+    try:
+        args = parse_args(argv)
+        start_log(args.log_to_file, args.debug, args.release)
+    except OSError as error:
+        sys.exit(f"main.py: error: the log cannot be written: {error}; give another --log-to-file")
     for signum in SIGNALS:
         if signal.getsignal(signum) != signal.SIG_IGN:
             signal.signal(signum, end_at_once)
@@ -1953,7 +1843,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = pool.submit(run_and_log, args).result()
     ended.set()
     display.join()
-    log_end(status)
+    log.info("ended with status %d after %s", status, progress.elapsed())
     return status
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import re
@@ -64,11 +63,3 @@ def assert_one_line(*command: str, line: str) -> None:
 
 def test_missing_packages_are_named_in_one_line() -> None:
     assert_one_line(str(MAIN), "4.10", line="No module named .*: install .*pip install -r requirements.txt.*")
-
-
-def test_old_python_is_named_in_one_line() -> None:
-    """It must be able to read the file before it can say so."""
-    ast.parse(MAIN.read_text(), feature_version=(3, 8))
-    pretend = "import runpy, sys; sys.version_info, sys.version = (3, 8, 20), '3.8.20 (default)'"
-    run = f"runpy.run_path({str(MAIN)!r}, run_name='__main__')"
-    assert_one_line("-c", f"{pretend}; {run}", line=r"this is Python 3\.8\.20: install Python 3\.9 or later")

@@ -32,6 +32,7 @@ BUILD, OTHER_BUILD = "410.84.202205171530-0", "410.84.202206010000-0"
 UNLISTED, IMPOSSIBLE_DATE = "410.84.202204010000-0", "410.84.202213450000-0"
 OTHER_RELEASE, YOUNG = "411.86.202207150124-0", days_ago(main.YOUNG.days - 0.1)
 PIN = {"bootimage": "true"}
+TOO_YOUNG, NO_DATE = "build younger than 30 days", "no date in the build ID"
 
 IMAGE, NAMED = Image(REGION, "m-1", BUILD), Image(REGION, "m-named", BOOTIMAGE)
 LISTED = (BOOTIMAGE, BUILD, OTHER_BUILD, IMPOSSIBLE_DATE, OTHER_RELEASE, YOUNG)
@@ -47,9 +48,9 @@ DECISIONS = {
     "another account's": (IMAGE, SEEN._replace(own=False), "account"),
     "pinned": (IMAGE, SEEN._replace(pin="pinned"), "pinned"),
     "used by an instance": (IMAGE, SEEN._replace(in_use=True), "instance"),
-    "named for a young build": (IMAGE, make_seen(YOUNG), main.TOO_YOUNG),
-    "named for an impossible date": (IMAGE, make_seen(IMPOSSIBLE_DATE), main.NO_DATE),
-    "named for another release": (IMAGE, make_seen(OTHER_RELEASE), main.OTHER_RELEASE),
+    "named for a young build": (IMAGE, make_seen(YOUNG), TOO_YOUNG),
+    "named for an impossible date": (IMAGE, make_seen(IMPOSSIBLE_DATE), NO_DATE),
+    "named for another release": (IMAGE, make_seen(OTHER_RELEASE), "build of another release"),
     "no builds.json lists the build in its name": (IMAGE, make_seen(UNLISTED), UNLISTED),
     "a digit behind its build ID": (IMAGE, make_seen(f"{BUILD}1"), f"{BUILD}1"),
     "a digit in front of its build ID": (IMAGE, make_seen(f"1{BUILD}"), f"1{BUILD}"),
@@ -78,7 +79,7 @@ def test_pin_is_any_value_but_false_of_any_capitalisation_in_any_order(first: st
         for tags in ((first, tag), (tag, first)):
             shown = [dict(zip(("TagKey", "TagValue"), each.split("="))) for each in (*tags, "bootimage2=true")]
             pin = main.parse_seen({"Tags": {"Tag": shown}}).pin
-            assert pin == (f"{main.PINNED}={tag.partition('=')[2].strip()}" if tag in PINS else ""), tags
+            assert pin == (f"pinned by its tag bootimage={tag.partition('=')[2].strip()}" if tag in PINS else ""), tags
 
 
 SHOWN = {"Tags": {"Tag": []}, "Usage": "none", "Status": "Available"}
@@ -109,15 +110,15 @@ def test_tag_is_known_in_any_capitalisation_because_ecs_holds_keys_unique_so(wor
 def test_build_is_pruned_if_it_is_dated_and_old_enough_and_of_this_release() -> None:
     limit = datetime.now(timezone.utc) - main.YOUNG
     younger, older = (build_id("4.10", limit + timedelta(minutes=minutes)) for minutes in (2, -2))
-    expected = {BUILD: "", older: "", younger: main.TOO_YOUNG, days_ago(-400): main.TOO_YOUNG}
-    expected |= {BOOTIMAGE: main.BOOTIMAGE, "410.84.test-0": main.NO_DATE, IMPOSSIBLE_DATE: main.NO_DATE}
-    expected |= {OTHER_RELEASE: main.OTHER_RELEASE, "41.84.202205171530-0": main.OTHER_RELEASE}
+    expected = {BUILD: "", older: "", younger: TOO_YOUNG, days_ago(-400): TOO_YOUNG}
+    expected |= {BOOTIMAGE: main.BOOTIMAGE, "410.84.test-0": NO_DATE, IMPOSSIBLE_DATE: NO_DATE}
+    expected |= dict.fromkeys([OTHER_RELEASE, "41.84.202205171530-0"], "build of another release")
     assert {build: main.reason_to_skip(build, RELEASE.history) for build in expected} == expected
 
 
 def test_build_is_young_for_the_30_days_of_the_readme() -> None:
     reasons = [main.reason_to_skip(days_ago(days), RELEASE.history) for days in (29.9, 30.1)]
-    assert reasons == [main.TOO_YOUNG, ""]
+    assert reasons == [TOO_YOUNG, ""]
 
 
 AGES = {"new": (0, 0, True), "59 s": (59, 59, True), "61 s": (61, 61, False), "the machine slept": (70, 5, False)}

@@ -204,7 +204,9 @@ GIVEN_UP: dict[str, list[Step]] = {
     "a quarter of an hour of throttling": [throttled] * 16,
     "lost rounds and throttled ones are counted apart": [*[throttled] * 14, lost, throttled],
     "an answer starts both anew": [*[throttled] * 14, *[lost] * 2, answered, *[throttled] * 14, *[lost] * 3],
-    "a denial does not count": [*[denied] * 50, lost, lost, denied, lost],
+    "three rounds in which a call was denied": [denied] * 3,
+    "a denial is no lost answer": [lost, lost, denied, lost],
+    "an answer starts the denials anew": [*[denied] * 2, answered, *[denied] * 3],
     "calls side by side hang for five minutes": [late] * 8,
     "and for half of the time": [*[late] * 7, busy, *[late] * 3],
 }

@@ -32,23 +32,23 @@ REDACTED = {
     f"key {SECRET}!": "key <ALIYUN_ACCESS_KEY_SECRET>!",
     "?Signature=a%2Fb%3D&Action=x Signature%3DT%252F": "?Signature=<redacted>&Action=x Signature%3D<redacted>",
     "407: Basic ZGVwbG95ZXI6cEBzc3dvcnQ= is wrong": "407: Basic <redacted> is wrong",
-    f"http://openshift:{PASSWORD}@proxy:3128/": "http://<https_proxy>@proxy:3128/",
-    f"{PASSWORD} {unquote(PASSWORD)}": "<https_proxy> <https_proxy>",
+    f"http://openshift:{PASSWORD}@proxy:3128/": "http://<HTTPS_PROXY>@proxy:3128/",
+    f"{PASSWORD} {unquote(PASSWORD)}": "<HTTPS_PROXY> <HTTPS_PROXY>",
     "repos/openshift/installer": "repos/openshift/installer",  # The user of a proxy with a password is no secret.
-    "t0kenOfUser@proxy": "<all_proxy>@proxy",
     "a\n1 INFO\x1b[2J\u202e": r"a\n1 INFO\x1b[2J\u202e",
 }
 
 
 def test_no_foreign_text_forges_a_line_or_shows_a_secret(variables: pytest.MonkeyPatch) -> None:
     variables.setenv("ALIYUN_ACCESS_KEY_SECRET", f" {SECRET} ")
-    variables.setenv("https_proxy", f"http://openshift:{PASSWORD}@proxy:3128")
-    variables.setenv("all_proxy", "http://t0kenOfUser@proxy:3128")
+    variables.setenv("HTTPS_PROXY", f"http://openshift:{PASSWORD}@proxy:3128")
     for text, expected in REDACTED.items():
         assert main.RedactingFormatter().format(logging.makeLogRecord({"msg": text})) == expected
     assert main.one_line("a\n b") == "a b"
     for cut in (main.one_line(f"{'x' * 290}{SECRET}"), main.excerpt(f"{'x' * 90}{SECRET}".encode())):
         assert SECRET[:3] not in cut and cut.endswith("...")
+    variables.setenv("HTTPS_PROXY", "http://t0kenOfUser@proxy:3128")
+    assert main.redact("t0kenOfUser@proxy") == "<HTTPS_PROXY>@proxy"
 
 
 MALFORMED = {

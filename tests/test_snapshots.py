@@ -16,7 +16,6 @@ from harness import (
     Prune,
     kept_images,
     make_region,
-    make_seen,
     snapshots_left,
 )
 from harness import assert_next_run_finishes as next_run_finishes
@@ -52,7 +51,7 @@ DECISIONS: dict[str, tuple[bool, bool, dict[str, dict[str, str] | None], tuple[m
     "behind an image of this run": (True, True, {"s-1": {}}, (main.State.TO_DELETE, "")),
     "marked for another release": (False, True, {"s-1": {MARK: "4.11"}}, NO_MARK),
     "not marked": (False, True, {"s-1": {}}, NO_MARK),
-    "pinned": (True, True, {"s-1": {MARK: "4.10", "bootimage": "keep"}}, (KEPT, f"{main.PINNED}=keep")),
+    "pinned": (True, True, {"s-1": {MARK: "4.10", "bootimage": "keep"}}, (KEPT, "pinned by its tag bootimage=keep")),
     "shared": (False, True, {"s-1": {MARK: "4.10", "acs:ecs:sharedfrom": "1"}}, (KEPT, "shared by another account")),
     "behind an image that stays": (True, True, {"s-in-use": {MARK: "4.10"}}, IN_USE),
     "shown without tags": (True, True, {"s-1": None}, (KEPT, "shown without tags")),
@@ -65,8 +64,8 @@ DECISIONS: dict[str, tuple[bool, bool, dict[str, dict[str, str] | None], tuple[m
 def test_snapshot_is_deleted_only_if_it_is_seen_to_be_marked_or_behind_an_image_of_this_run(
     is_behind: bool, has_witness: bool, seen: dict[str, dict[str, str] | None], decision: tuple[main.State, str]
 ) -> None:
-    region = make_region(SimpleNamespace(), witness=["m-witness"] if has_witness else [])
-    region.own, region.in_use = {"m-witness": make_seen()}, {"s-in-use"}
+    region = make_region(SimpleNamespace())
+    region.witness_snapshots, region.in_use = ["s-1"] if has_witness else [], {"s-in-use"}
     job = main.SnapshotJob(REGION, next(iter(seen), "s-1"), main.Image(REGION, "m-1") if is_behind else None)
     assert region.decide_snapshot(job, seen) == decision
 
@@ -177,7 +176,7 @@ def test_region_of_which_nothing_is_known_fails_a_sweep_only(prune: Prune) -> No
     prune.faults.failing = [Fault("Describe", FORBIDDEN, "eu-west-1")]
     assert prune(*SWEEP).line("ERROR", "eu-west-1: what snapshots are left is unknown")
     run = prune()
-    assert run.status == 0 and run.line("WARNING", "eu-west-1: what snapshots are left is unknown")
+    assert run.status == 0 and run.line("WARNING", "eu-west-1: what no list names is unknown")
 
 
 def test_sweep_that_fails_in_a_region_is_one_error_until_a_run_finishes_it(world: World, prune: Prune) -> None:
