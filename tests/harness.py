@@ -88,6 +88,11 @@ class Run:
     def log(self) -> str:
         return (self.folder / "aliyun_pruner.log").read_text()
 
+    @property
+    def recorded(self) -> dict[str, bool]:
+        """Whether each image on record is deleted."""
+        return {entry["image"]: entry["deleted"] for entries in self.record.values() for entry in entries}
+
     def calls(self, service: str, what: str = "") -> list[Call]:
         """The requests to a service, those whose path or operation contains `what`."""
         return [call for call in self.sandbox.calls if call.service == service and what in call.what]
@@ -97,6 +102,16 @@ class Run:
         lines = [line for line in self.output.splitlines() if all(word in line for word in words)]
         assert len(lines) == 1, f"{len(lines)} lines with {words} in:\n{self.output}"
         return lines[0]
+
+    def assert_record_is_true(self) -> None:
+        """No image is on record as deleted while it is in the cloud."""
+        deleted = {id for id, is_deleted in self.recorded.items() if is_deleted}
+        assert deleted & self.sandbox.world.kept_images() == set()
+
+    def assert_all_pruned(self) -> None:
+        assert (self.status, self.output.count("ERROR")) == (0, 0)
+        assert self.sandbox.world.listed("to be pruned") == []
+        assert all(self.recorded.values())
 
 
 @dataclass
@@ -177,6 +192,33 @@ class Prune:
             with start(sandbox, self.folder, command, **options) as started:
                 yield started
 
+    def assert_refused(self, *words: str, **options: Any) -> Run:
+        """Run, and check that it was refused for the reason that these words tell, and left cloud and files alone."""
+        path = self.folder / "deleted_images.json"
+        record = path.read_bytes() if path.is_file() else None
+        files, cloud, started = self.files, copy.deepcopy(self.world.images), time.monotonic()
+        run = self(**options)
+        assert run.status == 1
+        assert (time.monotonic() - started) * self.clock_speed < 180
+        assert run.line("ERROR", "nothing was changed", *words)
+        assert run.output.count("ERROR") == 1
+        assert (path.read_bytes() if path.is_file() else None) == record
+        assert self.world.images == cloud
+        assert {call.what for call in run.calls("ecs")} <= {"DescribeImages"}
+        assert self.files == files | {"aliyun_pruner.log"}
+        return run
+
+    def assert_next_run_finishes(self, *args: str) -> Run:
+        """Once nothing goes wrong any more, a run deletes and records what is left, and what earlier runs deleted."""
+        self.faults = Faults()
+        run = self(*args)
+        run.assert_all_pruned()
+        run.assert_record_is_true()
+        assert {image.id for image in self.world.images.values() if not image.listed} <= run.recorded.keys()
+        if "--delete-snapshots" in args:
+            assert self.world.snapshots_left() == self.world.kept_images()
+        return run
+
     def write_record(self, content: str | dict[str, Any]) -> Path:
         path = self.folder / "deleted_images.json"
         path.write_text(content if isinstance(content, str) else json.dumps(content))
@@ -216,66 +258,3 @@ def check_secrets(run: Run) -> None:
         for secret in (*SECRETS.keys(), *SECRETS.values(), SECURITY_TOKEN, GITHUB_TOKEN):
             assert secret not in text
         assert not run.sandbox.ecs.signatures.intersection(re.findall(r"[A-Za-z0-9+/]{27}=", text))
-
-
-def recorded(run: Run) -> dict[str, bool]:
-    """Whether each image on record is deleted."""
-    return {entry["image"]: entry["deleted"] for entries in run.record.values() for entry in entries}
-
-
-def regions_to_prune(world: World) -> set[str]:
-    """The regions in which images to be pruned are left."""
-    return {image.region for image in world.listed("to be pruned")}
-
-
-def kept_images(world: World) -> set[str]:
-    return {image.id for image in world.listed()}
-
-
-def snapshots_left(world: World) -> set[str]:
-    """The images whose snapshots are not deleted."""
-    return {snapshot.image_id for snapshot in world.snapshots.values() if snapshot.listed}
-
-
-def assert_record_is_true(run: Run) -> None:
-    """No image is on record as deleted while it is in the cloud."""
-    deleted = {id for id, is_deleted in recorded(run).items() if is_deleted}
-    assert deleted & kept_images(run.sandbox.world) == set()
-
-
-def assert_refused(prune: Prune, *words: str, **options: Any) -> Run:
-    """Run, and check that it was refused for the reason that these words tell, and left cloud and record as they were.
-
-    It leaves no file but its log, and no record if there was none.
-    """
-    path = prune.folder / "deleted_images.json"
-    record = path.read_bytes() if path.is_file() else None
-    files, cloud, started = prune.files, copy.deepcopy(prune.world.images), time.monotonic()
-    run = prune(**options)
-    assert run.status == 1
-    assert (time.monotonic() - started) * prune.clock_speed < 180
-    assert run.line("ERROR", "nothing was changed", *words)
-    assert run.output.count("ERROR") == 1
-    assert (path.read_bytes() if path.is_file() else None) == record
-    assert prune.world.images == cloud
-    assert {call.what for call in run.calls("ecs")} <= {"DescribeImages"}
-    assert prune.files == files | {"aliyun_pruner.log"}
-    return run
-
-
-def assert_all_pruned(run: Run) -> None:
-    assert (run.status, run.output.count("ERROR")) == (0, 0)
-    assert run.sandbox.world.listed("to be pruned") == []
-    assert all(recorded(run).values())
-
-
-def assert_next_run_finishes(prune: Prune, *args: str) -> Run:
-    """Once nothing goes wrong any more, a run deletes and records what is left, what earlier runs deleted included."""
-    prune.faults = Faults()
-    run = prune(*args)
-    assert_all_pruned(run)
-    assert_record_is_true(run)
-    assert {image.id for image in prune.world.images.values() if not image.listed} <= recorded(run).keys()
-    if "--delete-snapshots" in args:
-        assert snapshots_left(prune.world) == kept_images(prune.world)
-    return run

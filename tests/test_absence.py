@@ -19,8 +19,6 @@ from harness import (
     make_region,
     make_release,
     make_seen,
-    recorded,
-    regions_to_prune,
 )
 from sandbox import Sandbox
 from world import EcsImage, World, days_ago, image_id, meta_path, rhcos_json
@@ -135,7 +133,7 @@ def test_empty_list_of_a_region_without_bootimages_is_asked_for_again(world: Wor
     assert run.status == 0
     assert [image.listed for image in images] == [False, True]
     assert run.line("WARNING", images[1].id, "is kept: not listed")
-    assert {id: deleted for id, deleted in recorded(run).items() if id == images[1].id} == {images[1].id: False}
+    assert {id: deleted for id, deleted in run.recorded.items() if id == images[1].id} == {images[1].id: False}
 
 
 def test_image_of_a_region_without_a_witness_that_was_listed_is_its_own_witness(world: World, prune: Prune) -> None:
@@ -234,13 +232,13 @@ def test_empty_region_is_said_to_be_perhaps_closed(world: World, prune: Prune) -
 def test_image_is_not_gone_if_the_witness_is_not_listed_either(world: World, prune: Prune, build: str) -> None:
     image = world.images[image_id(build, REGION)]
     nothing_is_shown = Fault("DescribeImages", NO_IMAGES, REGION)
-    nothing_is_shown.when = lambda _: image.tags if build == BOOTIMAGE else REGION not in regions_to_prune(world)
+    nothing_is_shown.when = lambda _: image.tags if build == BOOTIMAGE else REGION not in world.regions_to_prune()
     prune.faults.failing = [nothing_is_shown]
     prune.clock_speed = 150
     run = prune()
     assert run.status == 1
     assert run.line("ERROR", f"{REGION}: 2 images", "should be there is not listed", "ecs:DescribeImages")
-    deleted = {id for id, is_deleted in recorded(run).items() if is_deleted}
+    deleted = {id for id, is_deleted in run.recorded.items() if is_deleted}
     assert deleted == {image_id(build, OTHER_REGION) for build in (PUBLIC_BUILD, PRIVATE_BUILD)}
 
 

@@ -1,4 +1,4 @@
-"""What the arguments mean, where the files go; and what the machine, the shell or Python lack is told in one line."""
+"""What the arguments mean, where the files go; and what the machine or Python lacks is told in one line."""
 
 from __future__ import annotations
 

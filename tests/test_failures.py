@@ -4,29 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import re
-from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from faults import FORBIDDEN, HANGS, LOST, NOT_GZIP, NOT_JSON, REQUEST_ID, UNAVAILABLE, Answer, Fault, ecs_error
-from harness import (
-    BOOTIMAGE,
-    PRIVATE_BUILD,
-    REGIONS,
-    Prune,
-    Run,
-    assert_all_pruned,
-    assert_next_run_finishes,
-    assert_record_is_true,
-    kept_images,
-    make_region,
-    make_release,
-    make_seen,
-    recorded,
-    regions_to_prune,
-    snapshots_left,
-)
+from harness import BOOTIMAGE, PRIVATE_BUILD, REGIONS, Prune, Run, make_region, make_release, make_seen
 from world import BUILDS_URL, World, ecs_host, image_id, meta_path
 
 import main
@@ -66,7 +49,7 @@ def test_failure_is_one_line_with_its_reason_and_costs_few_calls_and_no_other_im
     """Slow, because a region that does not answer is asked for a minute, and calls that hang are waited for."""
     prune = Prune(world := World(), tmp_path)
     world.add_bootimage(BOOTIMAGE, [*FAILURES, "ap-northeast-1"])
-    world.add_builds_around(4, [*FAILURES, "ap-northeast-1"], datetime(2022, 2, 1), empty=1000)
+    world.add_builds_around(4, [*FAILURES, "ap-northeast-1"], empty=1000)
     world.add_build(PRIVATE_BUILD, [*FAILURES, "ap-northeast-1"])
     ids = {region: image_id(build, region) if build else "" for region, (_, build, _, _) in FAILURES.items()}
     prune.faults.failing = [Fault(row[0], row[2], region, ids[region]) for region, row in FAILURES.items()]
@@ -84,8 +67,8 @@ def test_failure_is_one_line_with_its_reason_and_costs_few_calls_and_no_other_im
     assert calls_in(run, "cn-hangzhou", "ModifyImage") <= 20
     assert calls_in(run, "cn-hangzhou", "DeleteImage") <= 20
     assert calls_in(run, "cn-chengdu", "TagResources") <= 2 * 20 + 2 * main.MOST_DENIED  # bootimages, and others
-    assert_record_is_true(run)
-    assert_next_run_finishes(prune)
+    run.assert_record_is_true()
+    prune.assert_next_run_finishes()
 
 
 def test_exception_that_nothing_expects_fails_its_region_only(caplog: pytest.LogCaptureFixture) -> None:
@@ -123,7 +106,7 @@ def test_what_a_look_settles_stays_settled_although_the_others_cannot_be_tagged(
 
 
 def test_image_for_which_no_call_was_made_is_not_said_to_have_been_refused_by_one(world: World, prune: Prune) -> None:
-    world.add_builds_around(60, [REGION], datetime(2022, 2, 1), empty=1000)
+    world.add_builds_around(60, [REGION], empty=1000)
     prune.faults.failing = [Fault("DeleteImage", FORBIDDEN, REGION)]
     run = prune()
     assert run.line("ERROR", f"{REGION}: 62 images: ecs:DeleteImage: Forbidden.RAM (", "RequestId", "grant")
@@ -132,14 +115,14 @@ def test_image_for_which_no_call_was_made_is_not_said_to_have_been_refused_by_on
 
 
 def test_outage_after_the_last_deletion_costs_minutes(world: World, prune: Prune) -> None:
-    unavailable = Fault("DescribeImages", UNAVAILABLE, REGION, when=lambda _: REGION not in regions_to_prune(world))
+    unavailable = Fault("DescribeImages", UNAVAILABLE, REGION, when=lambda _: REGION not in world.regions_to_prune())
     prune.faults.failing = [unavailable]
     prune.clock_speed = 60
     run = prune()
     assert run.status == 1 and run.line("ERROR", f"{REGION}: 2 images")
     assert minutes_of(run, "ecs") < 2.5
-    assert {world.images[id].region for id, deleted in recorded(run).items() if deleted} == {REGIONS[1]}
-    assert_next_run_finishes(prune)
+    assert {world.images[id].region for id, deleted in run.recorded.items() if deleted} == {REGIONS[1]}
+    prune.assert_next_run_finishes()
 
 
 def test_bootimage_that_cannot_be_tagged_gives_up_no_other_image(world: World, prune: Prune) -> None:
@@ -156,7 +139,7 @@ def test_bootimage_that_cannot_be_tagged_gives_up_no_other_image(world: World, p
 @pytest.mark.parametrize("kind", ["image", "snapshot"])
 def test_denied_tags_of_a_few_images_hold_up_no_other(world: World, prune: Prune, kind: str) -> None:
     """As many as there are batches, or more: the policy denies a tag of those that somebody pinned since the look."""
-    world.add_builds_around(400, [REGION], datetime(2022, 2, 1), empty=1000)
+    world.add_builds_around(400, [REGION], empty=1000)
     bad = [image for image in world.listed("to be pruned") if image.region == REGION][::30]
     ids = [image.id if kind == "image" else image.snapshots[0] for image in bad]
     prune.faults.failing = [Fault("TagResources", FORBIDDEN, id=id) for id in ids]
@@ -170,7 +153,7 @@ def test_image_whose_look_fails_for_good_costs_few_calls_and_holds_up_few_others
     world: World, prune: Prune, answer: Answer, others: int
 ) -> None:
     """One of 300. Slow, because its calls are waited for."""
-    world.add_builds_around(298, [REGION], datetime(2022, 2, 1), empty=1000)
+    world.add_builds_around(298, [REGION], empty=1000)
     bad = image_id(PRIVATE_BUILD, REGION)
     prune.faults.failing, prune.clock_speed = [Fault("DescribeImages", answer, id=bad)], 60
     run = prune(env={"SANDBOX_TIMEOUT_SPEED": "60"})
@@ -184,22 +167,22 @@ def test_image_whose_look_fails_for_good_costs_few_calls_and_holds_up_few_others
 def test_policy_that_protects_one_image_fails_no_deleted_one_although_listings_lag(
     world: World, prune: Prune, lag: float
 ) -> None:
-    world.add_builds_around(30, [REGION], datetime(2022, 2, 1), empty=1000)
+    world.add_builds_around(30, [REGION], empty=1000)
     bad = image_id(PRIVATE_BUILD, REGION)
     prune.faults.failing = [Fault("DeleteImage", FORBIDDEN, id=bad)]
     prune.faults.listing_lag, prune.clock_speed = lag, 60
     run = prune("--delete-snapshots", "4.10")
     assert run.status == 1 and run.line("ERROR", f"{REGION}: 1 image ({bad})", "Forbidden.RAM")
     assert [image.id for image in world.listed("to be pruned")] == [bad]
-    assert snapshots_left(world) == kept_images(world)
-    assert [id for id, deleted in recorded(run).items() if not deleted] == [bad]
+    assert world.snapshots_left() == world.kept_images()
+    assert [id for id, deleted in run.recorded.items() if not deleted] == [bad]
 
 
 def test_deletions_whose_answers_are_lost_are_deleted_once(world: World, prune: Prune) -> None:
-    world.add_builds_around(20, [REGION], datetime(2022, 2, 1), empty=1000)
+    world.add_builds_around(20, [REGION], empty=1000)
     prune.faults.failing = [Fault("DeleteImage", late=LOST, region=REGION)]
     run = prune()
-    assert_all_pruned(run)
+    run.assert_all_pruned()
     deleted = [image for image in world.images.values() if not image.listed]
     assert all(len(re.findall(rf"{image.id} \S+ deleted", run.log)) == 1 for image in deleted)
     assert run.line(f"other images: {len(deleted)} images = {len(deleted)} deleted")
@@ -207,23 +190,23 @@ def test_deletions_whose_answers_are_lost_are_deleted_once(world: World, prune: 
 
 def test_images_that_leave_the_listing_slowly_cost_few_looks(world: World, prune: Prune) -> None:
     """Slow, because they take 80 seconds of the sandbox's clock, which a faster one would make one look of."""
-    world.add_builds_around(400, [REGION], datetime(2022, 2, 1), empty=1000)
+    world.add_builds_around(400, [REGION], empty=1000)
     prune.faults.leaving_rate, prune.clock_speed = 5, 20
     run = prune()
-    assert_all_pruned(run)
+    run.assert_all_pruned()
     # A look at 99 of those left, every ten seconds: 9 rounds of at most five looks.
     assert calls_in(run, REGION, "DescribeImages") < 70
 
 
 def test_images_that_stay_in_the_listing_hide_none_that_is_gone(world: World, prune: Prune) -> None:
-    world.add_builds_around(240, [REGION], datetime(2022, 2, 1), empty=1000)
+    world.add_builds_around(240, [REGION], empty=1000)
     staying = {image.id for image in world.listed("to be pruned") if image.region == REGION and image.public}
     done = Answer(200, {"RequestId": REQUEST_ID})  # but it was not carried out
     prune.faults.failing = [Fault("DeleteImage", done, when=staying.intersection)]
     prune.faults.listing_lag, prune.clock_speed = 30, 200
     run = prune()
     assert run.status == 1 and run.line("ERROR", f"{REGION}: {len(staying)} images", "still listed")
-    assert {id for id, deleted in recorded(run).items() if not deleted} == staying
+    assert {id for id, deleted in run.recorded.items() if not deleted} == staying
     deletions, looks = ([call.at for call in run.calls("ecs", what)] for what in ("DeleteImage", "DescribeImages"))
     assert max(looks) - max(deletions) > 300  # seconds
 
@@ -238,7 +221,7 @@ def test_damaged_document_is_a_lost_answer(world: World, prune: Prune) -> None:
 
 
 def test_outage_of_the_store_costs_minutes_and_what_is_on_record_is_pruned(world: World, prune: Prune) -> None:
-    world.add_builds_around(30, [REGION], datetime(2022, 2, 1))
+    world.add_builds_around(30, [REGION])
     entries = [{"region": i.region, "image": i.id, "deleted": False} for i in world.images_of(PRIVATE_BUILD)]
     prune.write_record({PRIVATE_BUILD: entries})
     prune.faults.failing = [Fault("/meta.json", HANGS)]
@@ -248,4 +231,4 @@ def test_outage_of_the_store_costs_minutes_and_what_is_on_record_is_pruned(world
     assert minutes_of(run, "store") < 10
     assert run.record == {PRIVATE_BUILD: [{**entry, "deleted": True} for entry in entries]}
     assert all(image.tags == {"bootimage": "true"} for image in world.listed("bootimage"))
-    assert_next_run_finishes(prune)
+    prune.assert_next_run_finishes()

@@ -20,7 +20,6 @@ from harness import (
     make_region,
     make_release,
     make_seen,
-    recorded,
 )
 from world import OTHER_KEY_ID, EcsImage, World, build_id, days_ago, meta_path, rhcos_json
 
@@ -174,7 +173,7 @@ def test_bootimages_are_kept_and_tagged_from_whichever_list_they_come(world: Wor
     run = prune()
     assert (run.status, world.listed("to be pruned")) == (0, [])
     assert [image.id for image in world.images.values() if image.kind == "bootimage" and image.tags != PIN] == []
-    assert not {image.id for image in images if recorded(run).get(image.id)}
+    assert not {image.id for image in images if run.recorded.get(image.id)}
 
 
 def test_image_of_each_other_kind_is_kept_named_and_not_on_record_as_deleted(world: World, prune: Prune) -> None:
@@ -205,5 +204,5 @@ def test_image_of_each_other_kind_is_kept_named_and_not_on_record_as_deleted(wor
     assert (run.status, world.listed("to be pruned")) == (0, [])
     assert [image.tags for image in words.values()] == tags
     assert all(run.line("WARNING", image.id, word) for word, image in words.items())
-    assert not any(recorded(run)[image.id] for image in words.values())
+    assert not any(run.recorded[image.id] for image in words.values())
     assert {image.build for image in unread}.isdisjoint(run.record) and run.record.items() >= record.items()

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 
 import pytest
 
 import main
-from main import (
-    DeniedError,
-    Job,
-    LostError,
-    OutsideError,
-    Patience,
-    Refusal,
-    State,
-    ThrottledError,
-    call_each,
-    work_off,
-)
+from main import Job, LostError, OutsideError, Patience, State, ThrottledError, call_each, work_off
 
-LOST, DENIED, THROTTLED = LostError("lost"), DeniedError("denied", "Forbidden.RAM"), ThrottledError("wait", "", 17.0)
+LOST, THROTTLED = LostError("lost"), ThrottledError("wait", "", 17.0)
+DENIED = main.DeniedError("denied", "Forbidden.RAM")
 HANGING, REFUSED = LostError("hangs", seconds=40.0), OutsideError("no", "Strange")
 ERRORS = {"lost": LOST, "denied": DENIED, "refused": REFUSED, "unexpected": KeyError(1)}
 
@@ -85,13 +74,6 @@ def raising(error: Exception, bad: Sequence[Job]) -> Callable[[Job], None]:
     return act
 
 
-def test_every_job_is_done_in_batches() -> None:
-    jobs, work = make_jobs(25), Work()
-    work_off(jobs, work, 10, Patience())
-    assert [job.state for job in jobs] == [State.ACCEPTED] * 25
-    assert work.batches == [jobs[:10], jobs[10:20], jobs[20:]]
-
-
 @pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
 @pytest.mark.parametrize("count", [3, 99, 1000])
 def test_job_that_fails_its_whole_batch_is_found_and_holds_up_nobody(error: Exception, count: int) -> None:
@@ -101,22 +83,6 @@ def test_job_that_fails_its_whole_batch_is_found_and_holds_up_nobody(error: Exce
     assert failed(jobs) == [jobs[count // 2]]
     assert str(error) in str(jobs[count // 2].error)
     assert len(work.batches) < 60
-
-
-@pytest.mark.parametrize("count", [99, 300])
-def test_job_whose_look_hangs_leaves_few_others(clock: Clock, count: int) -> None:
-    jobs = make_jobs(count)
-    began, work = clock.seconds, Work()
-
-    def look(batch: list[Job]) -> None:
-        if jobs[7] in batch:
-            clock.seconds += 40
-            raise HANGING
-        work(batch)
-
-    work_off(jobs, look, 99, Patience())
-    assert failed(jobs) == [jobs[7]]
-    assert clock.seconds - began < 600
 
 
 def test_throttled_call_for_a_batch_blames_nobody_and_keeps_its_place(clock: Clock) -> None:
@@ -175,18 +141,6 @@ def test_acts_that_all_fail_are_given_up_although_looks_settle_others(clock: Clo
     work_off(jobs, work, 99, Patience())
     assert sum(job.state is State.GONE for job in jobs) < 60
     assert clock.seconds - began < (1000 if error is THROTTLED else 100)
-
-
-def test_key_that_may_not_delete_is_noticed_after_twenty_calls() -> None:
-    jobs, called = make_jobs(1000), list[Job]()
-
-    def delete(job: Job) -> None:
-        called.append(job)
-        raise DENIED
-
-    work_off(jobs, Work(act=delete), 99, Patience())
-    assert failed(jobs) == jobs
-    assert len(called) <= 20
 
 
 def test_denied_jobs_among_others_fail_alone() -> None:
@@ -303,23 +257,6 @@ def test_lost_call_ends_nothing_if_others_are_answered_and_a_refused_or_unexpect
     assert sum(job.state is State.ACCEPTED for job in jobs) == 97
     assert (jobs[50].state, jobs[50].error, failed(jobs)) == (State.OPEN, LOST, [jobs[60], jobs[70]])
     assert "unexpected IndexError" in str(jobs[70].error) and "please report it" in str(jobs[70].error)
-
-
-def test_refusal_ends_everything_at_once_although_other_calls_hang() -> None:
-    """It is the only error that does: not even what was begun is waited for."""
-    jobs, ended = make_jobs(1000), threading.Event()
-
-    def act(job: Job) -> None:
-        if job in jobs[:3]:
-            ended.wait(30)
-        raise Refusal("the run ends")
-
-    try:
-        with pytest.raises(Refusal):
-            work_off(jobs, Work(act=act), 1000, Patience())
-        assert not ended.is_set()
-    finally:
-        ended.set()
 
 
 @pytest.mark.parametrize(("error", "calls"), [(DENIED, 1), (REFUSED, 1), (LOST, 15)], ids=["denied", "refused", "lost"])

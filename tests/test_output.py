@@ -11,7 +11,7 @@ import time
 import pytest
 from faults import FORBIDDEN, Answer, Fault, ecs_error
 from harness import BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, in_shell
-from world import KEY_ID, OTHER_KEY_ID, EcsImage, World, ecs_host, image_id, meta_path
+from world import KEY_ID, OTHER_KEY_ID, EcsImage, World, image_id, meta_path
 
 IMAGE, FAILING = image_id(PUBLIC_BUILD, REGIONS[0]), image_id(PRIVATE_BUILD, REGIONS[0])
 TERMINAL = [sys.executable, "-c", "import os, pty, sys; sys.exit(os.WEXITSTATUS(pty.spawn(sys.argv[1:])))"]
@@ -106,14 +106,6 @@ def test_no_line_grows_with_the_number_of_builds_and_the_log_names_each_failure(
     assert run.line("other images:", "30 its name has no ID of a build that a builds.json lists")
     assert run.line("ERROR", f"{REGIONS[1]}: {len(failing)} images: DeleteImage: OperationDenied")
     assert all(re.search(rf"{id} .* is left: DeleteImage: OperationDenied", run.log) for id in failing)
-
-
-def test_region_of_which_all_is_on_record_as_deleted_is_no_failure_if_it_does_not_answer(prune: Prune) -> None:
-    entry = {"region": "eu-west-1", "image": "m-gone", "deleted": True}
-    prune.write_record({"410.84.202201010000-0": [entry]})
-    prune.faults.dead_hosts, prune.clock_speed = {ecs_host("eu-west-1")}, 60
-    run = prune()
-    assert (run.status, run.output.count("ERROR")) == (0, 0)
 
 
 SHELLS = {"closed": '"$@" >&- 2>&- <&-', "closed by its reader": '"$@" | true', "full": '"$@" >/dev/full'}

@@ -6,11 +6,10 @@ import copy
 import json
 import os
 import signal
-from datetime import datetime
 
 import pytest
 from faults import Call
-from harness import PUBLIC_BUILD, REGIONS, Prune, assert_next_run_finishes
+from harness import PUBLIC_BUILD, REGIONS, Prune
 from policy import allows, read_policy
 from world import EcsImage, World
 
@@ -56,7 +55,7 @@ def test_action_that_the_policy_lacks_is_named_and_a_run_with_it_finishes_the_jo
     run = prune("--delete-snapshots", "4.10")
     assert run.status == 1
     assert f"ecs:{action}: Forbidden.RAM" in run.output
-    assert_next_run_finishes(prune, "--delete-snapshots", "4.10")
+    prune.assert_next_run_finishes("--delete-snapshots", "4.10")
 
 
 def pin(image: EcsImage) -> None:
@@ -66,7 +65,7 @@ def pin(image: EcsImage) -> None:
 
 @pytest.mark.parametrize("operation", ["TagResources", "ModifyImageSharePermission", "DeleteImage"])
 def test_pin_that_arrives_with_a_call_holds_and_the_rest_is_pruned(world: World, prune: Prune, operation: str) -> None:
-    world.add_builds_around(30, REGIONS, datetime(2022, 2, 1), empty=1000)
+    world.add_builds_around(30, REGIONS, empty=1000)
     chosen = {image.id for image in world.images_of(PUBLIC_BUILD)}
 
     def act(call: Call) -> None:
@@ -93,7 +92,7 @@ def test_pin_that_arrives_with_a_call_holds_and_the_rest_is_pruned(world: World,
 def test_run_suspended_between_look_and_deletion_harms_nothing_that_is_pinned_meanwhile(
     world: World, prune: Prune
 ) -> None:
-    world.add_builds_around(30, REGIONS, datetime(2022, 2, 1), empty=1000)
+    world.add_builds_around(30, REGIONS, empty=1000)
     suspended = False
 
     def is_look(call: Call) -> bool:

@@ -8,23 +8,12 @@ import json
 import os
 import threading
 import time
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from faults import Call
-from harness import (
-    BUILD_WITHOUT_IMAGES,
-    PRIVATE_BUILD,
-    PUBLIC_BUILD,
-    REGIONS,
-    Prune,
-    in_shell,
-    make_release,
-    make_seen,
-    recorded,
-)
+from harness import BUILD_WITHOUT_IMAGES, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, in_shell, make_release, make_seen
 from world import World, days_ago, image_id
 
 import main
@@ -91,7 +80,7 @@ def test_record_of_the_first_script_is_believed_as_far_as_the_cloud_shows(world:
     assert not untried.listed and not there.listed
     assert list(run.record)[:3] == list(record)
     assert run.record[NEW_BUILD] == [{**entry(NEW_BUILD, True), "note": {"by": 1}}]
-    assert all(recorded(run).values())
+    assert all(run.recorded.values())
     assert run.calls("store", NEW_BUILD) == []
 
 
@@ -145,7 +134,7 @@ def test_two_runs_at_once_share_a_record_and_keep_what_others_wrote_meanwhile(wo
         run, other_run = one.finish(), other.finish()
     assert (run.status, other_run.status) == (0, 0)
     assert run.record.keys() >= {NEW_BUILD, PUBLIC_BUILD, PRIVATE_BUILD, OTHER_BUILD}
-    assert all(recorded(run).values())
+    assert all(run.recorded.values())
     assert prune.files == {"a", "b", "deleted_images.json"}
 
 
@@ -212,7 +201,7 @@ def test_lock_of_the_folder_is_waited_for_two_seconds_at_most(tmp_path: Path, he
 
 @pytest.mark.parametrize(("kibibytes", "words"), [(2, "nothing was changed"), (4, "is unchanged")])
 def test_record_that_does_not_fit_on_the_disk_stays_as_it_was(prune: Prune, kibibytes: int, words: str) -> None:
-    prune.world.add_builds_around(60, REGIONS, datetime(2022, 2, 1))
+    prune.world.add_builds_around(60, REGIONS)
     path = prune.write_record(before := json.dumps({f"411.86.{number:012}-0": [] for number in range(100)}, indent=1))
     run = prune("--log-to-file", "/dev/null", "4.10", prefix=in_shell(f'ulimit -f {kibibytes}; exec "$@"'))
     assert run.status == 1

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trustme
 from faults import FORBIDDEN, HANGS, NO_IMAGES, Answer, Fault, Faults
-from harness import CA_VARIABLES, PUBLIC_BUILD, REGIONS, Prune, assert_refused, in_shell
+from harness import CA_VARIABLES, PUBLIC_BUILD, REGIONS, Prune, in_shell
 from requests.utils import get_environ_proxies
 from world import API_HOST, BUILDS_URL, COMMITS_URL, OTHER_KEY_ID, OTHER_SECRET, STORE_HOST, ecs_host
 
@@ -74,7 +74,7 @@ FAULTS: dict[str, tuple[Faults, list[str]]] = {
 @pytest.mark.parametrize(("faults", "words"), FAULTS.values(), ids=FAULTS)
 def test_run_is_refused_if_what_has_to_be_known_is_not_known(prune: Prune, faults: Faults, words: list[str]) -> None:
     prune.faults, prune.clock_speed = faults, 20
-    assert_refused(prune, *words)
+    prune.assert_refused(*words)
 
 
 PROXY = "http://user:pa55wordOfProxy@127.0.0.1:9"
@@ -96,7 +96,7 @@ def test_useless_environment_is_found_early(
     prune: Prune, env: dict[str, str | None], words: list[str], calls: int
 ) -> None:
     prune.clock_speed = 20
-    run = assert_refused(prune, *words, env=env)
+    run = prune.assert_refused(*words, env=env)
     assert len(run.sandbox.calls) <= calls
     assert "pa55word" not in run.output + run.log
 
@@ -110,7 +110,7 @@ def test_account_that_is_throttled_for_good_is_not_taken_for_another_one(prune: 
 @pytest.mark.parametrize("hosts", [{STORE_HOST}, {*map(ecs_host, REGIONS)}], ids=["store", "every region"])
 def test_certificate_that_cannot_be_verified_is_asked_for_once(prune: Prune, bad: str, hosts: set[str]) -> None:
     setattr(prune.faults, bad, hosts)
-    run = assert_refused(prune, "CERTIFICATE_VERIFY_FAILED", "ca.pem (REQUESTS_CA_BUNDLE")
+    run = prune.assert_refused("CERTIFICATE_VERIFY_FAILED", "ca.pem (REQUESTS_CA_BUNDLE")
     assert "ALIYUN_ACCESS_KEY_ID" not in run.output
     most = len(main.USUAL_DIRECTORIES)  # Each builds.json may be asked for.
     assert sum(run.sandbox.tunnels[host] for host in hosts) <= most
@@ -196,14 +196,14 @@ def test_run_with_nothing_but_all_proxy_goes_by_the_proxy(prune: Prune) -> None:
 @pytest.mark.parametrize("status", ["407 Proxy Authentication Required", "403 Forbidden"])
 def test_proxy_that_refuses_is_asked_once(prune: Prune, status: str) -> None:
     prune.faults.proxy_refusal = status
-    run = assert_refused(prune, status, "check HTTPS_PROXY")
+    run = prune.assert_refused(status, "check HTTPS_PROXY")
     assert "try again later" not in run.output
     assert run.sandbox.tunnels == {API_HOST: 1}
 
 
 def test_file_that_is_no_record_is_refused_before_any_call(prune: Prune) -> None:
     path = prune.write_record("{")
-    run = assert_refused(prune, "deleted_images.json is not what this program knows", "--filename")
+    run = prune.assert_refused("deleted_images.json is not what this program knows", "--filename")
     assert run.sandbox.tunnels == {}
     for content in (b"\xff", b"null", b"[" * 100_000):
         path.write_bytes(content)

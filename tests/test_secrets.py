@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 import pytest
 from faults import Fault, ecs_error
-from harness import PRIVATE_BUILD, REGIONS, Prune, assert_refused
+from harness import PRIVATE_BUILD, REGIONS, Prune
 from world import GITHUB_TOKEN, KEY_ID, SECRET, SECURITY_TOKEN, TEMPORARY_KEY_ID, TEMPORARY_SECRET, image_id
 
 import main
@@ -92,7 +92,7 @@ def test_white_space_around_a_secret_is_no_part_of_it(variables: pytest.MonkeyPa
 
 def test_temporary_key_is_used_with_its_token_and_refused_without(prune: Prune) -> None:
     env = dict(zip(main.SECRETS, (TEMPORARY_KEY_ID, TEMPORARY_SECRET)))
-    run = assert_refused(prune, "ALIYUN_SECURITY_TOKEN is not set", env=env)
+    run = prune.assert_refused("ALIYUN_SECURITY_TOKEN is not set", env=env)
     assert run.sandbox.tunnels == {}
     run = prune("--debug", "4.10", env={**env, "ALIYUN_SECURITY_TOKEN": SECURITY_TOKEN})
     assert (run.status, prune.world.listed("to be pruned")) == (0, [])

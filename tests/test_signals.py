@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from faults import Faults
-from harness import REGIONS, Prune, assert_next_run_finishes
+from harness import REGIONS, Prune
 from sandbox import Sandbox
 from world import World
 
@@ -85,7 +85,7 @@ def test_next_run_completes_the_job_of_one_that_was_ended(
     gone = {image.id for image in world.images.values() if not image.listed}
     assert [id for id in gone if not re.search(rf"deleting \S+ {id} .*{id.replace('m-', 's-')}", run.log)] == []
     assert ((prune.folder / "deleted_images.json").read_text(), prune.files) == (RECORD, FILES)
-    assert_next_run_finishes(prune)
+    prune.assert_next_run_finishes()
 
 
 def test_signal_while_the_record_is_replaced_leaves_it_whole(prune: Prune) -> None:

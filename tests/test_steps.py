@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from datetime import datetime
 from pathlib import Path
 
 import pytest
-from harness import BOOTIMAGE, OLD_BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, assert_all_pruned, recorded
+from harness import BOOTIMAGE, OLD_BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune
 from world import GITHUB_TOKEN, OLD_STORE_HOST, STATUSES, EcsImage, World, history_world, image_id
 
 REGION = REGIONS[0]
@@ -29,7 +28,7 @@ def test_images_of_every_directory_tombstone_and_architecture_are_found(world: W
     uploads.append({"name": "eu-west-1", "id": "m-uploaded"})
     prune.write_record({OLD_BOOTIMAGE: []})
     run = prune()
-    assert_all_pruned(run)
+    run.assert_all_pruned()
     assert all(image.tags == {"bootimage": "true"} for image in world.listed("bootimage"))
     assert {call.what.split("/")[-2] for call in run.calls("store", arm)} == {"aarch64", "x86_64"}
 
@@ -53,9 +52,9 @@ STEPS = ["/commits", "/rhcos.json", "DescribeImages", "/builds.json", "/meta.jso
 
 def test_images_of_builds_that_no_version_names_are_deleted_in_seven_steps(world: World, prune: Prune) -> None:
     run = prune()
-    assert_all_pruned(run)
+    run.assert_all_pruned()
     assert Counter(image.build for image in world.listed()) == {OLD_BOOTIMAGE: 2, BOOTIMAGE: 2}
-    assert recorded(run).keys() == {image.id for image in world.images.values() if not image.listed}
+    assert run.recorded.keys() == {image.id for image in world.images.values() if not image.listed}
     for build, private in ((PUBLIC_BUILD, ["ModifyImageSharePermission"]), (PRIVATE_BUILD, [])):
         calls = [call for call in run.calls("ecs") if image_id(build, REGION) in call.ids]
         changes = [call.what for call in calls if not call.what.startswith("Describe")]
@@ -76,14 +75,14 @@ def test_without_a_token_images_of_every_status_are_pruned_and_only_wrong_tags_s
     wrong, missing = world.images_of(BOOTIMAGE)[0], world.images_of(PRIVATE_BUILD)[0]
     wrong.tags, missing.tags = {"bootimage": "false"}, {}
     run = prune(env={"GITHUB_TOKEN": None})
-    assert_all_pruned(run)
+    run.assert_all_pruned()
     assert {id for call in run.calls("ecs", "Tag") for id in call.ids if id[:2] == "m-"} == {wrong.id, missing.id}
     assert wrong.tags == {"bootimage": "true"}
     assert (run.calls("github", "/contents/"), set(run.sandbox.github.tokens)) == ([], {""})
 
 
 def test_a_hundred_images_are_looked_at_in_one_call_and_fifty_tagged(world: World, prune: Prune) -> None:
-    world.add_builds_around(165, [REGION], datetime(2022, 2, 1))
+    world.add_builds_around(165, [REGION])
     counts = Counter(call.what for call in prune().calls("ecs") if call.where == REGION)
     # For 112 images and two bootimages: the witness, two pages of the account, two looks before, and two after.
     assert (counts["DescribeImages"], counts["TagResources"], counts["DeleteImage"]) == (7, 1 + 2 * 3, 112)

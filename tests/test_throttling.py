@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 import pytest
 from faults import HANGS, LOST, THROTTLED, Fault, Faults
-from harness import REGIONS, Prune, assert_all_pruned
+from harness import REGIONS, Prune
 from world import World
 
 import main
@@ -15,13 +13,13 @@ REGION = REGIONS[0]
 
 
 def test_calls_that_are_throttled_or_lost_come_again_in_the_next_minute_or_at_once(world: World, prune: Prune) -> None:
-    world.add_builds_around(20, REGIONS, datetime(2022, 2, 1))
+    world.add_builds_around(20, REGIONS)
     prune.faults = Faults(accidents=0.08)
     operations = ["DescribeImages", "TagResources", "ModifyImageSharePermission", "DeleteImage"]
     prune.faults.failing = [Fault(operation, calls={1}, late=LOST) for operation in operations]
     prune.faults.calls_a_minute, prune.clock_speed = 10, 60
     run = prune()
-    assert_all_pruned(run)
+    run.assert_all_pruned()
     assert max(run.sandbox.ecs.calls_in_minute.values()) <= 10 + main.REGION_THREADS
 
 
@@ -33,7 +31,7 @@ GIVEN_UP = {
 
 @pytest.mark.parametrize(("fault", "speed", "words"), GIVEN_UP.values(), ids=GIVEN_UP)
 def test_region_that_answers_too_little_is_given_up(prune: Prune, fault: Fault, speed: float, words: str) -> None:
-    prune.world.add_builds_around(60, [REGION], datetime(2022, 2, 1), empty=1000)
+    prune.world.add_builds_around(60, [REGION], empty=1000)
     prune.faults.failing, prune.clock_speed = [fault], speed
     run = prune(env={"SANDBOX_TIMEOUT_SPEED": "60"})
     assert run.status == 1  # Without a limit, all would be deleted in the end.

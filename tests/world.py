@@ -245,6 +245,17 @@ class World:
         """The images that are neither deleted nor in a closed region, of one kind or of all."""
         return [image for image in self.images.values() if image.listed and kind in ("", image.kind)]
 
+    def kept_images(self) -> set[str]:
+        return {image.id for image in self.listed()}
+
+    def regions_to_prune(self) -> set[str]:
+        """The regions in which images to be pruned are left."""
+        return {image.region for image in self.listed("to be pruned")}
+
+    def snapshots_left(self) -> set[str]:
+        """The images whose snapshots are not deleted."""
+        return {snapshot.image_id for snapshot in self.snapshots.values() if snapshot.listed}
+
 
 def default_world(builds: int = 60) -> World:
     """4.10 with its five bootimages, so many builds around them, and one image for each reason to keep it."""
