@@ -149,9 +149,7 @@ def test_denied_tags_of_a_few_images_hold_up_no_other(world: World, prune: Prune
 
 
 @pytest.mark.parametrize(("answer", "others"), [(HANGS, 5), (UNAVAILABLE, 0)], ids=["hangs", "is unavailable"])
-def test_image_whose_look_fails_for_good_costs_few_calls_and_holds_up_few_others(
-    world: World, prune: Prune, answer: Answer, others: int
-) -> None:
+def test_image_whose_look_fails_holds_up_few_others(world: World, prune: Prune, answer: Answer, others: int) -> None:
     """One of 300. Slow, because its calls are waited for."""
     world.add_builds_around(298, [REGION], empty=1000)
     bad = image_id(PRIVATE_BUILD, REGION)
@@ -164,9 +162,7 @@ def test_image_whose_look_fails_for_good_costs_few_calls_and_holds_up_few_others
 
 
 @pytest.mark.parametrize("lag", [20, 100])
-def test_policy_that_protects_one_image_fails_no_deleted_one_although_listings_lag(
-    world: World, prune: Prune, lag: float
-) -> None:
+def test_policy_that_protects_one_image_fails_no_deleted_one(world: World, prune: Prune, lag: float) -> None:
     world.add_builds_around(30, [REGION], empty=1000)
     bad = image_id(PRIVATE_BUILD, REGION)
     prune.faults.failing = [Fault("DeleteImage", FORBIDDEN, id=bad)]

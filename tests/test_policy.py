@@ -17,9 +17,8 @@ REGION = REGIONS[0]
 PIN = {"bootimage": "true"}
 ACTIONS = ["DescribeImages", "TagResources", "ModifyImageSharePermission", "DeleteImage"]
 ACTIONS += ["DescribeSnapshots", "DeleteSnapshot"]
-IMAGE, SNAPSHOT, DISK = (
-    f"acs:ecs:us-east-1:1234567890123456:{kind}" for kind in ("image/m-1", "snapshot/s-1", "disk/d-1")
-)
+ARN = "acs:ecs:us-east-1:1234567890123456:"
+IMAGE, SNAPSHOT, DISK = (ARN + id for id in ("image/m-1", "snapshot/s-1", "disk/d-1"))
 TAGGED, ASKED = "acs:ResourceTag/bootimage", "acs:RequestTag/bootimage"
 DECISIONS = [
     ("DescribeImages", "*", {}, True),
@@ -89,9 +88,7 @@ def test_pin_that_arrives_with_a_call_holds_and_the_rest_is_pruned(world: World,
     assert all(run.line("WARNING", image.id, "is kept: pinned by its tag") for image in pinned)
 
 
-def test_run_suspended_between_look_and_deletion_harms_nothing_that_is_pinned_meanwhile(
-    world: World, prune: Prune
-) -> None:
+def test_run_suspended_between_look_and_deletion_harms_no_pin(world: World, prune: Prune) -> None:
     world.add_builds_around(30, REGIONS, empty=1000)
     suspended = False
 

@@ -43,9 +43,7 @@ UPDATES: dict[str, tuple[bool, State | None, Seen | None, bool]] = {
 
 
 @pytest.mark.parametrize(("before", "state", "seen", "after"), UPDATES.values(), ids=UPDATES)
-def test_entry_tells_whether_the_image_is_gone(
-    before: bool, state: State | None, seen: Seen | None, after: bool
-) -> None:
+def test_entry_says_if_it_is_gone(before: bool, state: State | None, seen: Seen | None, after: bool) -> None:
     job = ImageJob(Image(REGION, image_id(PRIVATE_BUILD, REGION)), SEEN)
     job.listed = seen is not None
     job.settle(state or State.OPEN)
@@ -166,9 +164,7 @@ def test_record_that_others_replace_all_the_time_is_left_to_them_and_that_is_sai
     assert [each.name for each in tmp_path.iterdir()] == ["record.json"]
 
 
-def test_file_system_without_modes_and_times_gets_the_record_with_the_time_of_now(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_file_system_without_modes_gets_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """CIFS, Azure Files and S3."""
     path = tmp_path / "record.json"
     path.write_text("{}")

@@ -69,9 +69,7 @@ def test_waiting_run_ends_at_once_and_says_how_far_it_came(
 
 
 @pytest.mark.parametrize(("left", "signum"), [(22, SIGTERM), (22, SIGKILL), (0, SIGKILL)])
-def test_next_run_completes_the_job_of_one_that_was_ended(
-    world: World, prune: Prune, left: int, signum: signal.Signals
-) -> None:
+def test_next_run_completes_an_ended_one(world: World, prune: Prune, left: int, signum: signal.Signals) -> None:
     world.add_builds_around(20, REGIONS)
     prune.write_record(RECORD)
     prune.faults.latency["ecs"] = 0.05

@@ -93,9 +93,7 @@ def test_sweep_deletes_what_is_marked_for_this_release_and_not_needed(world: Wor
     assert pinned.tags == {"bootimage": "true", MARK: "4.10"}
 
 
-def test_image_whose_snapshot_cannot_be_marked_stays_and_one_whose_snapshot_is_gone_does_not(
-    world: World, prune: Prune
-) -> None:
+def test_image_whose_snapshot_cannot_be_marked_stays(world: World, prune: Prune) -> None:
     """A permission is lacking in one region; in the other, one snapshot has too many tags, and another is deleted."""
     world.add_build("410.84.202204200000-0", [REGION], disks=60)  # More than one call can mark.
     world.add_builds_around(30, REGIONS, datetime(2022, 4, 1))
@@ -137,9 +135,7 @@ LAGS |= {"for minutes": (1000, 4, "snapshots found: 4 snapshots = 4 DeleteSnapsh
 
 
 @pytest.mark.parametrize(("lag", "left", "words"), LAGS.values(), ids=LAGS)
-def test_snapshot_that_is_not_free_yet_is_tried_again_for_two_minutes(
-    world: World, prune: Prune, lag: float, left: int, words: str
-) -> None:
+def test_snapshot_not_yet_free_is_tried_again(world: World, prune: Prune, lag: float, left: int, words: str) -> None:
     prune.faults.snapshot_lag, prune.clock_speed = lag, 60
     prune.faults.failing = [Fault("DeleteSnapshot", calls={1}, late=LOST)]
     run = prune(*SWEEP)

@@ -34,9 +34,7 @@ def test_images_of_every_directory_tombstone_and_architecture_are_found(world: W
 
 
 @pytest.mark.parametrize("name", ["4.10", "4.11"])
-def test_of_the_real_history_all_is_kept_that_it_names_and_the_other_release_is_untouched(
-    tmp_path: Path, name: str
-) -> None:
+def test_real_history_keeps_all_that_it_names(tmp_path: Path, name: str) -> None:
     prune = Prune(world := history_world(), tmp_path)
     run = prune("--dry-run", name)
     builds = {image.id: image.build for image in world.listed("to be pruned")}
