@@ -9,17 +9,7 @@ from unittest.mock import patch
 
 import pytest
 from faults import NO_IMAGES, UNAVAILABLE, Call, Fault
-from harness import (
-    BOOTIMAGE,
-    OLD_BOOTIMAGE,
-    PRIVATE_BUILD,
-    PUBLIC_BUILD,
-    REGIONS,
-    Prune,
-    make_region,
-    make_release,
-    make_seen,
-)
+from harness import BOOTIMAGE, OLD_BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, make_region, make_seen
 from sandbox import Sandbox
 from world import EcsImage, World, days_ago, image_id, meta_path, rhcos_json
 
@@ -97,9 +87,8 @@ def test_witness_is_an_image_of_the_account_that_was_asked_for() -> None:
     foreign = make_seen(own=False)
     shown = {"m-unasked": make_seen(), "m-foreign": foreign, "m-named": make_seen()}
     for ids, witness in ((["m-gone", "m-foreign", "m-named"], ["m-named"]), (["m-gone", "m-foreign"], [])):
-        history = make_release().history._replace(images={id: Image(REGION, id) for id in ids})
         region = make_region(SimpleNamespace(list_images=lambda **_: shown), witness=[])
-        region.look_first(history)
+        region.look_first(region.release.history._replace(images={id: Image(REGION, id) for id in ids}))
         assert region.witness == witness
     region = make_region(SimpleNamespace(list_images=lambda *_, **__: {"m-foreign": foreign}), witness=[])
     region.list_own()

@@ -10,17 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from harness import (
-    BOOTIMAGE,
-    OLD_BOOTIMAGE,
-    PRIVATE_BUILD,
-    PUBLIC_BUILD,
-    REGIONS,
-    Prune,
-    make_region,
-    make_release,
-    make_seen,
-)
+from harness import BOOTIMAGE, OLD_BOOTIMAGE, PUBLIC_BUILD, REGIONS, Prune, make_region, make_release, make_seen
 from world import OTHER_KEY_ID, EcsImage, World, build_id, days_ago, meta_path, rhcos_json
 
 import main
@@ -164,9 +154,9 @@ def test_bootimages_are_kept_and_tagged_from_whichever_list_they_come(world: Wor
     version["architectures"]["x86_64"]["images"]["aliyun"]["regions"][OTHER_REGION]["image"] = images[-1].id
     world.add_commit(version)
     for id in ("m-uploaded", "m-recorded"):
-        images.append(EcsImage(id, "eu-west-1", BOOTIMAGE, "bootimage", name=f"rhcos-{PRIVATE_BUILD}"))
+        images.append(EcsImage(id, "eu-west-1", BOOTIMAGE, "bootimage", name=f"rhcos-{BUILD}"))
         world.add_image(images[-1])
-    for build in (BOOTIMAGE, PRIVATE_BUILD):
+    for build in (BOOTIMAGE, BUILD):
         world.metas[meta_path(build)]["aliyun"].append({"name": "eu-west-1", "id": "m-uploaded"})
     prune.write_record({BOOTIMAGE: [{"region": "eu-west-1", "image": "m-recorded", "deleted": True}]})
     del world.metas[meta_path(OLD_BOOTIMAGE)]["aliyun"]  # Only rhcos.json names its images.

@@ -96,6 +96,8 @@ def test_link_stays_a_link_and_the_mode_is_kept(prune: Prune) -> None:
 
 def test_record_is_whole_at_every_moment(tmp_path: Path) -> None:
     path = tmp_path / "record.json"
+    main.check_replaceable(str(path))
+    assert list(tmp_path.iterdir()) == []
     contents = [json.dumps({f"411.86.{number:012}-0": [] for number in range(size)}) for size in (20_000, 30_000)]
     path.write_text(contents[0])
 
@@ -109,11 +111,6 @@ def test_record_is_whole_at_every_moment(tmp_path: Path) -> None:
     while writer.is_alive():
         assert path.read_text() in contents
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_trial_that_the_record_can_be_replaced_leaves_no_trace(tmp_path: Path) -> None:
-    main.check_replaceable(str(tmp_path / "record.json"))
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_runs_at_once_share_a_record_and_keep_what_others_wrote_meanwhile(world: World, prune: Prune) -> None:
@@ -210,11 +207,6 @@ def test_record_that_does_not_fit_on_the_disk_stays_as_it_was(prune: Prune, kibi
 def test_full_disk_is_noticed_at_the_start_also_if_there_is_no_record(prune: Prune) -> None:
     run = prune("--log-to-file", "/dev/null", "4.10", prefix=in_shell('ulimit -f 0; exec "$@"'))
     assert run.line("ERROR", "cannot be replaced", "nothing was changed") and run.sandbox.calls == []
-
-
-def test_empty_record_is_said_to_be_one(prune: Prune) -> None:
-    prune.write_record("")
-    assert prune("--dry-run", "4.10").line("0 builds on record at", "every other build is read")
 
 
 def test_record_that_is_nested_too_deeply_to_be_written_again_is_told(tmp_path: Path) -> None:

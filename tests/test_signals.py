@@ -83,7 +83,7 @@ def test_next_run_completes_an_ended_one(world: World, prune: Prune, left: int, 
     gone = {image.id for image in world.images.values() if not image.listed}
     assert [id for id in gone if not re.search(rf"deleting \S+ {id} .*{id.replace('m-', 's-')}", run.log)] == []
     assert ((prune.folder / "deleted_images.json").read_text(), prune.files) == (RECORD, FILES)
-    prune.assert_next_run_finishes()
+    prune.assert_next_run_finishes("--delete-snapshots", "4.10")
 
 
 def test_signal_while_the_record_is_replaced_leaves_it_whole(prune: Prune) -> None:

@@ -194,13 +194,3 @@ def test_sweep_that_fails_in_a_region_is_one_error_until_a_run_finishes_it(world
     assert [image.snapshots for image in left if image.region == refused] == [[one]]
     assert len([call for call in run.calls("ecs", "Snapshot") if call.where in (blind, locked)]) <= 30
     prune.assert_next_run_finishes(*SWEEP)
-
-
-def test_sweep_finds_what_a_run_left_that_was_killed(world: World, prune: Prune) -> None:
-    world.add_builds_around(9, REGIONS)
-    prune.faults.latency["ecs"] = 0.02
-    with prune.started() as started:
-        started.wait_until(lambda _: len(world.snapshots_left() - world.kept_images()) > 3)
-        started.process.kill()
-    assert world.listed("to be pruned")
-    prune.assert_next_run_finishes(*SWEEP)
