@@ -276,16 +276,13 @@ def run_command(command: Sequence[str], environment: Mapping[str, str]) -> int:
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    builds_help = "builds around the bootimages (default: 60)"
-    parser.add_argument("--builds", type=int, default=60, metavar="N", help=builds_help)
+    parser.add_argument("--builds", type=int, default=60, metavar="N", help="builds around the bootimages; default: 60")
     parser.add_argument("--latency", type=float, default=0, metavar="SECONDS", help="of each call and each connection")
     parser.add_argument("--calls-a-minute", type=int, metavar="N", help="of ECS, for each region and operation")
     parser.add_argument("--region-down", action="append", default=[], metavar="REGION", help="one that never answers")
     parser.add_argument("--outage", choices=OUTAGES, help=f"what goes wrong; a deletion in {OUTAGE_REGION}")
-    end_help = "when the outage ends, by the command's clock"
-    parser.add_argument("--outage-seconds", type=float, metavar="N", help=end_help)
-    speed_help = f"how many times faster the clock runs, at most {MOST_SPEED}"
-    parser.add_argument("--speed", type=float, default=1, metavar="N", help=speed_help)
+    parser.add_argument("--outage-seconds", type=float, metavar="N", help="when it ends, by the command's clock")
+    parser.add_argument("--speed", type=float, default=1, metavar="N", help=f"of the clock, at most {MOST_SPEED}")
     parser.add_argument("--history", action="store_true", help="the real history of 4.10 and 4.11, and 60 builds each")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="the command and its arguments")
     args = parser.parse_args(argv)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
+from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from faults import FORBIDDEN, REQUEST_ID, THROTTLED, Answer, Faults, Refused
-from policy import allows, read_policy
 from world import (
     GITHUB_TOKEN,
     KEY_ID,
@@ -29,6 +31,7 @@ from world import (
 )
 
 REPOSITORY = "/repos/openshift/installer"
+README = Path(__file__).parent.parent / "README.md"
 # The tag of what another account shares (aliyun/oos-templates)
 SHARED = "acs:ecs:sharedFrom"
 # A meta.json is 100 to 300 KB, most of it the list of packages.
@@ -297,6 +300,40 @@ class EcsService:
             raise Refused(403, "SnapshotCreatedDisk", "A disk was created from the snapshot.")
         snapshot.deleted_at = self.clock()
         return {}
+
+
+def read_policy() -> Any:
+    """The RAM policy that the README shows. The sandbox enforces it on every call."""
+    blocks = re.findall(r"```json\n(.*?)```", README.read_text(), re.DOTALL)
+    return next(policy for policy in map(json.loads, blocks) if "Statement" in policy)
+
+
+def as_list(value: Any) -> list[str]:
+    return value if isinstance(value, list) else [value]
+
+
+def allows(policy: Any, action: str, resource: str, tags: Mapping[str, str]) -> bool:
+    """Whether the policy allows this action, such as ecs:DeleteImage, on a resource; `tags` by condition key.
+
+    Elements and precedence: https://www.alibabacloud.com/help/doc-detail/93738.htm ("Policy elements"): Deny comes
+    before Allow; all keys of a condition must match. Tags as conditions (`acs:ResourceTag/KEY` is a tag on the
+    resource, `acs:RequestTag/KEY` one in the request): "Use tags to control resource access" in the documentation of
+    Resource Management. Assumed, because it is not documented: a key in a condition matches a tag's key only if both
+    are written alike, and one denied resource denies the whole call.
+    """
+    effects = {s["Effect"] for s in policy["Statement"] if applies(s, action, resource, tags)}
+    return effects == {"Allow"}
+
+
+def applies(statement: Any, action: str, resource: str, tags: Mapping[str, str]) -> bool:
+    conditions = statement.get("Condition", {"StringEqualsIgnoreCase": {}})
+    assert conditions.keys() == {"StringEqualsIgnoreCase"}, "The sandbox knows no other operator."
+    matches = [tags.get(k, "").casefold() == v.casefold() for k, v in conditions["StringEqualsIgnoreCase"].items()]
+    return (
+        any(fnmatchcase(action, pattern) for pattern in as_list(statement["Action"]))
+        and any(fnmatchcase(resource, pattern) for pattern in as_list(statement["Resource"]))
+        and all(matches)
+    )
 
 
 def account_of(key_id: str, query: Mapping[str, str]) -> str:

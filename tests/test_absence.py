@@ -18,8 +18,6 @@ from main import Image
 
 REGION, OTHER_REGION = REGIONS
 OTHER_RELEASE = "411.86.202207150124-0"
-
-
 COMMITS = [*(f"{number:040x}" for number in range(249)), main.OLDEST_COMMIT]
 
 

@@ -92,9 +92,6 @@ def test_build_id_that_is_no_part_of_a_url_is_not_asked_for(sandbox: Sandbox) ->
     assert sandbox.tunnels == {}
 
 
-# Refusals
-
-
 VERSION_URL = "https://raw.githubusercontent.com/openshift/installer/1"
 RESPONSES: list[tuple[str, Answer, type[Exception]]] = [
     (BUILDS_URL, Answer(503, b"", {"Retry-After": "7"}), LostError),

@@ -28,7 +28,6 @@ LISTED = (BOOTIMAGE, BUILD, OTHER_BUILD, IMPOSSIBLE_DATE, OTHER_RELEASE, YOUNG)
 RELEASE = make_release(builds={build: {} for build in LISTED})
 SEEN = make_seen(BUILD)
 
-
 DECISIONS = {
     "rhcos.json names its ID": (NAMED, SEEN, main.BOOTIMAGE),
     "rhcos.json names its ID, and it is another account's": (NAMED, SEEN._replace(own=False), main.BOOTIMAGE),

@@ -10,7 +10,7 @@ import signal
 import pytest
 from faults import Call
 from harness import PUBLIC_BUILD, REGIONS, Prune
-from policy import allows, read_policy
+from services import allows, read_policy
 from world import EcsImage, World
 
 REGION = REGIONS[0]

@@ -61,15 +61,10 @@ MALFORMED = {
 # urllib3 would take a part of the password for the host, show it, and look it up in the DNS.
 MALFORMED_PROXIES = [
     "http://releng:P@ssW0rds3cr#1@proxy:3128",
-    *(f"http://u:s3cr{char}t@127.0.0.1:9" for char in "@#/? \\[]"),
+    *(f"http://u:s3cr{char}t@127.0.0.1:9" for char in "@#/? \\[]:\N{EURO SIGN}"),
     "http://CORP\\u:s3cr@127.0.0.1:9",
-    "http://u:s3cr\N{EURO SIGN}t@127.0.0.1:9",
-    "http://u:s3cr:t@127.0.0.1:9",
-    "ftp://u:s3cr@127.0.0.1:9",
-    "socks5://u:s3cr@127.0.0.1:9",
-    "http://u:s3cr@exa..mple:1",
-    "http://u:s3cr@127.0.0.1:9\r",
-    "http://u:s3cr@127.0.0.1:port",
+    *(f"{scheme}://u:s3cr@127.0.0.1:9" for scheme in ("ftp", "socks5")),
+    *(f"http://u:s3cr@{host}" for host in ("exa..mple:1", "127.0.0.1:9\r", "127.0.0.1:port")),
 ]
 
 
@@ -84,15 +79,10 @@ def test_malformed_variable_is_named_but_not_its_value(variables: pytest.MonkeyP
         assert "s3cr" not in str(refusal.value).lower()
 
 
-def test_white_space_around_a_secret_is_no_part_of_it(variables: pytest.MonkeyPatch) -> None:
-    for name in main.SECRETS:
-        variables.setenv(name, " LTAI5t78\r\n")
-    assert set(main.read_environment()[:4]) == {"LTAI5t78"}
-
-
 def test_temporary_key_is_used_with_its_token_and_refused_without(prune: Prune) -> None:
-    env = dict(zip(main.SECRETS, (TEMPORARY_KEY_ID, TEMPORARY_SECRET)))
+    """White space around the values is no part of them."""
+    env = dict(zip(main.SECRETS, (f" {TEMPORARY_KEY_ID}\r\n", f"{TEMPORARY_SECRET} ")))
     run = prune.assert_refused("ALIYUN_SECURITY_TOKEN is not set", env=env)
     assert run.sandbox.tunnels == {}
-    run = prune("--debug", "4.10", env={**env, "ALIYUN_SECURITY_TOKEN": SECURITY_TOKEN})
+    run = prune("--debug", "4.10", env={**env, "ALIYUN_SECURITY_TOKEN": f" {SECURITY_TOKEN}"})
     assert (run.status, prune.world.listed("to be pruned")) == (0, [])

@@ -55,6 +55,7 @@ BOOTIMAGES = {
 # first: commit, branches that have it, host of the store, DIRECTORY/BUILD by architecture, Aliyun images by region.
 HISTORY = Path(__file__).parent / "installer_history.json"
 
+FEBRUARY = datetime(2022, 2, 1)
 STATUSES = ("Creating", "Waiting", "Available", "UnAvailable", "CreateFailed", "Deprecated")
 
 
@@ -223,9 +224,7 @@ class World:
         self.add_commit(rhcos_json(build, regions, directory, host))
         return self.add_build(build, regions, "bootimage", directory, public=True)
 
-    def add_builds_around(
-        self, count: int, regions: Sequence[str], start: datetime = datetime(2022, 2, 1), empty: int = 3
-    ) -> None:
+    def add_builds_around(self, count: int, regions: Sequence[str], start: datetime = FEBRUARY, empty: int = 3) -> None:
         """Add builds to be pruned, half a day apart. Every n-th has no images; of the others every second is public."""
         public = itertools.cycle([True, False])
         for number in range(count):
