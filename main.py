@@ -432,8 +432,8 @@ class Patience:
         lasted = {kind: now - self.since.get(kind, now) for kind in kinds}
         is_lost = self.rounds[LostError] >= MOST_LOST[0] and lasted.get(LostError, 0.0) >= MOST_LOST[1]
         is_spent = lasted.get(ThrottledError, 0.0) >= MOST_THROTTLED
-        is_hung = hangs and self.hung >= max(MOST_HUNG, self.worked / 2)
-        if is_lost or is_spent or is_hung or self.rounds[DeniedError] >= MOST_DENIED:
+        is_denied = DeniedError in kinds and self.rounds[DeniedError] >= MOST_DENIED
+        if is_lost or is_spent or is_denied or (hangs and self.hung >= max(MOST_HUNG, self.worked / 2)):
             return False
         if ThrottledError in kinds:
             progress.throttled_until = time.time() + pause
@@ -585,7 +585,7 @@ def redact(text: str) -> str:
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= 4:  # A shorter password cannot be redacted without garbling the log.
             text = text.replace(secret, f"<{secrets[secret]}>")
-    return re.sub(r"(Basic |Signature=|Signature%3D|SecurityToken=)[^&\s'\")]+", r"\1<redacted>", text)
+    return re.sub(r"(Basic |(?:Signature|SecurityToken)(?:=|%3D))[^&\s'\")]+", r"\1<redacted>", text)
 
 
 def words_of(error: object) -> str:
@@ -811,7 +811,7 @@ class Ecs:
         if PERMISSION_LACKING.fullmatch(code):
             return DeniedError(f"ecs:{message}: grant ecs:{operation} to the key, or see which policy denies it", code)
         # It is answered for a while after the image has left the listing (aliyun/terraform-provider-alicloud#3403).
-        if code == "SnapshotCreatedImage":
+        if code == "SnapshotCreatedImage" and operation == "DeleteSnapshot":
             return PassingError(message, code, 10.0)
         if status >= 500 or status in (408, 429) or PASSING.fullmatch(code):
             return LostError(message, code, seconds)
@@ -1140,10 +1140,9 @@ class Region:
         self.release = release
         self.listed = {image: is_due for image, is_due in release.listed.items() if image.region == self.name}
         self.images = [ImageJob(image) for image, is_due in self.listed.items() if is_due]
-        if self.name in CLOSED_REGIONS:
+        if date := CLOSED_REGIONS.get(self.name):
             if self.images:
-                was_there = plural(len(self.images), "image")
-                log.info("%s is closed since %s, with %s", self.name, CLOSED_REGIONS[self.name], was_there)
+                log.info("%s is closed since %s, with %s", self.name, date, plural(len(self.images), "image"))
             for job in self.images:
                 job.settle(State.GONE, IN_CLOSED_REGION)
             return []
@@ -1161,23 +1160,18 @@ class Region:
             left = [job for job in self.images if job.state in (State.OPEN, State.ACCEPTED)]
             for job in left:
                 job.settle(State.FAILED, error=error)
-            if not left and self.args.delete_snapshots:
+            if self.args.delete_snapshots:
                 problems = [f"{self.name}: what snapshots are left is unknown: {error}"]
         self.ecs.client.session.close()
         problems += log_failures(self.name, "image", {job.image: job.error for job in self.images})
         return problems + log_failures(self.name, "snapshot", {job.id: job.error for job in self.snapshots})
 
     def order_images(self) -> None:
-        """Bootimages first, then private images, so that a key that may not delete makes few public ones private.
-
-        Otherwise in random order: what can never be done must not come first in every run.
-        """
+        """Bootimages first; otherwise in random order: what can never be done must not come first in every run."""
         # What the record calls deleted, and is there, is a candidate again.
         self.images += [ImageJob(i) for i, is_due in self.listed.items() if not is_due and i.id in self.own]
-        for job in self.images:
-            job.seen = self.own.get(job.image.id)
         random.shuffle(self.images)
-        self.images.sort(key=lambda j: (j.image.id not in self.release.bootimages, bool(j.seen and j.seen.public)))
+        self.images.sort(key=lambda job: job.image.id not in self.release.bootimages)
         progress.jobs += self.images
 
     def list_own(self) -> None:
@@ -1331,16 +1325,17 @@ class Region:
         A deletion that cannot be confirmed has failed: the next run looks at the image again.
         """
         jobs, since = [job for job in self.images if job.state is State.ACCEPTED], time.monotonic()
-        while jobs:
+        patience = Patience()  # of its own: that some could not be deleted says nothing of the others
+        while jobs and time.monotonic() - since < 300:
             for batch in batches(jobs, LOOK_LIMIT):
-                insist(partial(self.look, batch), self.patience)
+                insist(partial(self.look, batch), patience)
             for job in [job for job in jobs if not job.listed]:
                 job.settle(State.DELETED)
                 jobs.remove(job)
                 since = time.monotonic()
-            if jobs and time.monotonic() - since >= 300:
-                raise LostError("still listed five minutes after the deletion")
             time.sleep(10 if jobs else 0)
+        for job in jobs:
+            job.settle(State.FAILED, error=LostError("still listed five minutes after the deletion"))
 
     # The snapshots behind deleted images
 

@@ -50,8 +50,7 @@ def test_surroundings_that_do_not_concern_the_run_do_no_harm(world: World, prune
 
 def test_working_folder_that_does_not_exist_any_more_is_one_line(prune: Prune) -> None:
     run = prune(prefix=in_shell('mkdir gone && cd gone && rmdir ../gone && exec "$@"'))
-    assert run.status == 1
-    assert len(run.output.splitlines()) == 1
+    assert (run.status, len(run.output.splitlines())) == (1, 1)
     assert os.strerror(2) in run.output
 
 

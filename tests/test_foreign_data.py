@@ -144,7 +144,7 @@ ECS_ERRORS = [
     *((status, "Any.Code", LostError) for status in (500, 408, 429)),
     (400, "SignatureNonceUsed OperationConflict SystemBusy ServiceUnavailable InternalError", LostError),
     (403, "OperationDenied.ImageCopying", LostError),
-    (403, "ImageUsingByInstance ImageIsPublic OperationDenied Forbidden.Other", OutsideError),
+    (403, "ImageUsingByInstance ImageIsPublic OperationDenied Forbidden.Other SnapshotCreatedImage", OutsideError),
 ]
 
 

@@ -31,6 +31,7 @@ PASSWORD = "s3cr+t%40x"
 REDACTED = {
     f"key {SECRET}!": "key <ALIYUN_ACCESS_KEY_SECRET>!",
     "?Signature=a%2Fb%3D&Action=x Signature%3DT%252F": "?Signature=<redacted>&Action=x Signature%3D<redacted>",
+    "to sign: SecurityToken%3DCAIS%252Btoken%253D": "to sign: SecurityToken%3D<redacted>",
     "407: Basic ZGVwbG95ZXI6cEBzc3dvcnQ= is wrong": "407: Basic <redacted> is wrong",
     f"http://openshift:{PASSWORD}@proxy:3128/": "http://<HTTPS_PROXY>@proxy:3128/",
     f"{PASSWORD} {unquote(PASSWORD)}": "<HTTPS_PROXY> <HTTPS_PROXY>",
