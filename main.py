@@ -1169,7 +1169,8 @@ class Region:
     def order_images(self) -> None:
         """Bootimages first; otherwise in random order: what can never be done must not come first in every run."""
         # What the record calls deleted, and is there, is a candidate again.
-        self.images += [ImageJob(i) for i, is_due in self.listed.items() if not is_due and i.id in self.own]
+        there = [image for image, is_due in self.listed.items() if not is_due and image.id in self.own]
+        self.images += [ImageJob(image, self.own[image.id]) for image in there]
         random.shuffle(self.images)
         self.images.sort(key=lambda job: job.image.id not in self.release.bootimages)
         progress.jobs += self.images
