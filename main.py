@@ -1561,7 +1561,8 @@ def run(args: argparse.Namespace) -> int:
     """Do the seven steps; returns the exit status: 0, or 1 if some images were not pruned."""
     environment = read_environment()
     record = load_record(args.filename)
-    log.info("%s on record at %s: every other build is read", plural(len(record), "build"), args.filename)
+    if not record:
+        log.info("no builds on record at %s: every build is read", args.filename)
     if not args.dry_run:
         check_replaceable(args.filename)
     web = Web(environment)

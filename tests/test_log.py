@@ -28,7 +28,7 @@ def test_log_says_what_was_believed_with_the_release_in_each_line(world: World, 
     world.add_build("410.84.test-0", REGIONS[:1], "undated build")
     run = prune("--delete-snapshots", "4.10")
     assert all(re.match(r"\S+ 4\.10 (INFO|WARNING) ", line) for line in run.log.splitlines())
-    assert f"0 builds on record at {prune.folder / 'deleted_images.json'}: every other build is read" in run.log
+    assert f"no builds on record at {prune.folder / 'deleted_images.json'}: every build is read" in run.log
     for commit, build in zip(world.branches["release-4.10"], (BOOTIMAGE, OLD_BOOTIMAGE)):
         assert f"commit {commit} names {build}" in run.log
     assert f"build {young} is left: build younger than 30 days" in run.log
@@ -36,7 +36,7 @@ def test_log_says_what_was_believed_with_the_release_in_each_line(world: World, 
     assert f"deleting {REGIONS[0]} {IMAGE.replace('m-', 's-')} (behind {IMAGE}, {PUBLIC_BUILD})" in run.log
     assert len(re.findall(r" m-.* deleted$", run.log, re.MULTILINE)) == 4
     assert len(re.findall(r" s-.* deleted$", run.log, re.MULTILINE)) == 4
-    assert prune().line("3 builds on record at")
+    assert "no builds on record" not in prune().output
 
 
 def test_log_that_is_rotated_away_is_opened_anew(world: World, prune: Prune) -> None:
