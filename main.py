@@ -576,7 +576,7 @@ def excerpt(value: object) -> str:
 
 
 def redact(text: str) -> str:
-    """Redact credentials, which API errors and URLs contain, and those of a proxy."""
+    """Redact credentials, which API errors and URLs contain, and those of the proxy that read_environment chose."""
     secrets = {os.environ.get(name, "").strip(): name for name in SECRETS}
     quoted = os.environ.get("HTTPS_PROXY", "").rpartition("@")[0].rpartition("/")[2]
     for userinfo in (quoted, unquote(quoted)):
@@ -683,7 +683,7 @@ class Web:
             response = self.session.get(url, headers=headers, timeout=timeout, proxies=get_environ_proxies(url))
         except Exception as error:  # of any type, if a redirect leads to a malformed URL
             failure = explain_failure(url, error, self.session.verify, time.monotonic() - started)
-            log.debug("GET %s in %.3f s", failure, failure.seconds)
+            log.debug("GET %s in %.3f s", failure, time.monotonic() - started)
             raise Refusal(str(failure)) if isinstance(failure, DeniedError) else failure from None
         seconds, status = time.monotonic() - started, response.status_code
         log.debug("GET %s: %s in %.3f s", url, status, seconds)

@@ -126,7 +126,7 @@ def test_outage_after_the_last_deletion_costs_minutes(world: World, prune: Prune
 
 
 def test_bootimage_that_cannot_be_tagged_gives_up_no_other_image(world: World, prune: Prune) -> None:
-    """Its loop has no hope any more when the other images' first look is lost."""
+    """Not even if the first look at one of them is lost."""
     bootimage = image_id(BOOTIMAGE, REGION)
     prune.faults.failing = [Fault("TagResources", UNAVAILABLE, id=bootimage)]
     prune.faults.failing.append(Fault("DescribeImages", LOST, id=image_id(PRIVATE_BUILD, REGION), calls={1}))
