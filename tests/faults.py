@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 from world import API_HOST, image_id
 
+OPERATIONS = ["DescribeImages", "TagResources", "ModifyImageSharePermission", "DeleteImage"]  # of ECS
+OPERATIONS += ["DescribeSnapshots", "DeleteSnapshot"]
 REQUEST_ID = "00000000-0000-0000-0000-000000000000"  # replaced by the ID of the request; answers of gateways have none
 
 

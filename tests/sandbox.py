@@ -39,7 +39,18 @@ import trustme
 from aiohttp import web
 from faults import ACCIDENTS, HANGS, LOST, OUTAGE_REGION, OUTAGES, REQUEST_ID, Answer, Call, Faults
 from services import EcsService, GitHubService, StoreService, ids_in
-from world import API_HOST, GITHUB_TOKEN, KEY_ID, SECRET, SERVICES, World, default_world, ecs_host, history_world
+from world import (
+    API_HOST,
+    GITHUB_TOKEN,
+    KEY_ID,
+    SECRET,
+    SERVICES,
+    STORE_ROOT,
+    World,
+    default_world,
+    ecs_host,
+    history_world,
+)
 
 from main import CLOSED_REGIONS
 
@@ -211,7 +222,7 @@ class Sandbox:
             if fault.answer and fault.applies(url):
                 return fault.answer
         if service == "store":
-            return self.store.answer(path)
+            return self.store.answer(path.removeprefix(STORE_ROOT))
         if request.host == API_HOST:
             headers = request.headers
             return self.github.answer_api(path, query, headers.get("Authorization", ""), headers.get("Accept", ""))

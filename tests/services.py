@@ -15,23 +15,11 @@ from typing import Any
 from urllib.parse import quote
 
 from faults import FORBIDDEN, REQUEST_ID, THROTTLED, Answer, Faults, Refused
-from world import (
-    GITHUB_TOKEN,
-    KEY_ID,
-    SECRETS,
-    SECURITY_TOKEN,
-    STATUSES,
-    STORE_ROOT,
-    STREAM_METADATA,
-    TEMPORARY_KEY_ID,
-    EcsImage,
-    EcsSnapshot,
-    World,
-    ecs_host,
-)
+from world import GITHUB_TOKEN, KEY_ID, SECRETS, STREAM_METADATA, TOKENS, EcsImage, EcsSnapshot, World, ecs_host
 
 REPOSITORY = "/repos/openshift/installer"
 README = Path(__file__).parent.parent / "README.md"
+STATUSES = ("Creating", "Waiting", "Available", "UnAvailable", "CreateFailed", "Deprecated")
 # The tag of what another account shares (aliyun/oos-templates)
 SHARED = "acs:ecs:sharedFrom"
 # A meta.json is 100 to 300 KB, most of it the list of packages.
@@ -84,13 +72,12 @@ class GitHubService:
 
 
 class StoreService:
-    """Serves builds.json and meta.json; anything else is a 403."""
+    """Serves builds.json and meta.json, by their paths below STORE_ROOT; anything else is a 403."""
 
     def __init__(self, world: World) -> None:
         self.world = world
 
     def answer(self, path: str) -> Answer:
-        path = path.removeprefix(STORE_ROOT)
         for directory, builds in self.world.listings.items():
             if path == f"{directory}/builds.json":
                 pruned = self.world.tombstones.get(directory)
@@ -338,9 +325,9 @@ def applies(statement: Any, action: str, resource: str, tags: Mapping[str, str])
 
 def account_of(key_id: str, query: Mapping[str, str]) -> str:
     """The account of a key, by the name of its permanent key; a temporary one needs its token."""
-    if key_id != TEMPORARY_KEY_ID:
+    if key_id not in TOKENS:
         return key_id
-    if query.get("SecurityToken") != SECURITY_TOKEN:  # Of the codes that are seen then, this one is sent here.
+    if query.get("SecurityToken") != TOKENS[key_id]:  # Of the codes that are seen then, this one is sent here.
         raise Refused(400, "MissingSecurityToken")
     return KEY_ID
 

@@ -8,7 +8,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from faults import NO_IMAGES, UNAVAILABLE, Call, Fault
+from faults import NO_IMAGES, Call, Fault
 from harness import BOOTIMAGE, OLD_BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune, make_region, make_seen
 from sandbox import Sandbox
 from world import EcsImage, World, days_ago, image_id, meta_path, rhcos_json
@@ -100,14 +100,6 @@ def test_region_whose_bootimages_were_removed_by_hand_is_pruned_all_the_same(wor
     run = prune()
     assert (run.status, world.listed("to be pruned")) == (0, [])
     assert run.line("WARNING", image_id(BOOTIMAGE, REGION), "is a bootimage, but it is not in the account")
-
-
-def test_bootimage_that_cannot_be_described_holds_up_no_region(world: World, prune: Prune) -> None:
-    prune.faults.failing = [Fault("DescribeImages", UNAVAILABLE, id=image_id(BOOTIMAGE, REGION))]
-    prune.clock_speed = 60
-    run = prune()
-    assert (run.status, world.listed("to be pruned")) == (1, [])
-    assert run.line("ERROR", f"{REGION}: 1 image ({image_id(BOOTIMAGE, REGION)})", "503")
 
 
 def test_empty_list_of_a_region_without_bootimages_is_asked_for_again(world: World, prune: Prune) -> None:

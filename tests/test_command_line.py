@@ -14,13 +14,18 @@ from world import API_HOST, GITHUB_TOKEN, World
 
 import main
 
+RELEASES = ["4", "4.", "4.010", "04.10", "4.10.1", "v4.10", "4.10 ", "٤.١٠"]  # noqa: RUF001
+USAGE_ERRORS = [([release], f"{release!r} is not a release: give it in the form 4.10") for release in RELEASES]
+USAGE_ERRORS += [([f"--{file}=", "4.10"], f"--{file}: a file name must not be") for file in ("filename", "log-to-file")]
+USAGE_ERRORS += [(["--filename=x", "--log-to-file=./x", "4.10"], "are the same file")]
+USAGE_ERRORS += [(["--delete", "4.10"], "unrecognized arguments: --delete")]  # An option is written out.
 
-@pytest.mark.parametrize("release", ["4", "4.", "4.010", "04.10", "4.10.1", "v4.10", "4.10 ", "٤.١٠"])  # noqa: RUF001
-def test_release_of_another_form_is_a_usage_error(capsys: pytest.CaptureFixture[str], release: str) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main.parse_args([release])
-    assert ended.value.code == 2
-    assert f"{release!r} is not a release: give it in the form 4.10" in capsys.readouterr().err
+
+@pytest.mark.parametrize(("args", "words"), USAGE_ERRORS)
+def test_wrong_argument_is_named(capsys: pytest.CaptureFixture[str], args: list[str], words: str) -> None:
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main.parse_args(args)
+    assert words in capsys.readouterr().err
 
 
 def test_files_may_lie_elsewhere_and_the_log_of_an_earlier_run_is_kept(prune: Prune) -> None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from faults import FORBIDDEN, HANGS, LOST, NOT_GZIP, NOT_JSON, REQUEST_ID, UNAVAILABLE, Answer, Fault, ecs_error
-from harness import BOOTIMAGE, PRIVATE_BUILD, REGIONS, Prune, Run, make_region, make_release, make_seen
+from harness import BOOTIMAGE, PRIVATE_BUILD, REGIONS, Prune, Run, make_region, make_release
 from world import BUILDS_URL, World, ecs_host, image_id, meta_path
 
 import main
-from main import Image, ImageJob, State
+from main import Image, State
 
 REGION = REGIONS[0]
 IN_USE, TOO_MANY_TAGS = ecs_error(403, "ImageUsingByInstance"), ecs_error(403, "QuotaExceed.Tags")
@@ -81,30 +80,6 @@ def test_exception_that_nothing_expects_fails_its_region_only(caplog: pytest.Log
     assert "please report it" in caplog.text
 
 
-@pytest.mark.parametrize("age", [59.0, 61.0], ids=["the others are throttled", "the look is too old for the others"])
-def test_what_a_look_settles_stays_settled_although_the_others_cannot_be_tagged(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, age: float
-) -> None:
-    """The deletion of one was carried out, but its answer lost: it is logged and counted once."""
-    pinned, gone, _ = jobs = [ImageJob(Image(REGION, id), make_seen(tag="")) for id in ("m-1", "m-2", "m-3")]
-    clocks = [(0.0, 0.0)]
-    monkeypatch.setattr(main, "read_clocks", lambda: clocks[-1])
-
-    def look(**_: object) -> dict[str, main.Seen]:
-        clocks.append((age, age))  # The answer takes that long.
-        return {"m-1": make_seen(pin="pinned"), "m-3": make_seen(tag=""), "m-witness": make_seen()}
-
-    def call(*_: object, **__: object) -> None:
-        raise main.ThrottledError("wait")
-
-    region = make_region(SimpleNamespace(list_images=look, call=call))
-    gone.asked = True
-    with caplog.at_level("INFO"), pytest.raises(main.ThrottledError) if age < 60 else contextlib.nullcontext():
-        region.prune_batch(jobs)
-    assert [job.state for job in jobs] == [State.KEPT, State.DELETED, State.OPEN]
-    assert caplog.text.count(f"{gone} deleted") == 1 and pinned.reason == "pinned"
-
-
 def test_image_for_which_no_call_was_made_is_not_said_to_have_been_refused_by_one(world: World, prune: Prune) -> None:
     world.add_builds_around(60, [REGION], empty=1000)
     prune.faults.failing = [Fault("DeleteImage", FORBIDDEN, REGION)]
@@ -125,10 +100,11 @@ def test_outage_after_the_last_deletion_costs_minutes(world: World, prune: Prune
     prune.assert_next_run_finishes()
 
 
-def test_bootimage_that_cannot_be_tagged_gives_up_no_other_image(world: World, prune: Prune) -> None:
+@pytest.mark.parametrize("what", ["DescribeImages", "TagResources"])
+def test_bootimage_that_cannot_be_seen_or_tagged_gives_up_no_other(world: World, prune: Prune, what: str) -> None:
     """Not even if the first look at one of them is lost."""
     bootimage = image_id(BOOTIMAGE, REGION)
-    prune.faults.failing = [Fault("TagResources", UNAVAILABLE, id=bootimage)]
+    prune.faults.failing = [Fault(what, UNAVAILABLE, id=bootimage)]
     prune.faults.failing.append(Fault("DescribeImages", LOST, id=image_id(PRIVATE_BUILD, REGION), calls={1}))
     prune.clock_speed = 60
     run = prune()

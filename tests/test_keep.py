@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from harness import BOOTIMAGE, OLD_BOOTIMAGE, PUBLIC_BUILD, REGIONS, Prune, make_region, make_release, make_seen
-from world import OTHER_KEY_ID, EcsImage, World, build_id, days_ago, meta_path, rhcos_json
+from world import OTHER_KEY_ID, PIN, EcsImage, World, build_id, days_ago, meta_path, rhcos_json
 
 import main
 from main import Image, ImageJob, Seen, State
@@ -20,7 +20,6 @@ REGION, OTHER_REGION = REGIONS
 BUILD, OTHER_BUILD = "410.84.202205171530-0", "410.84.202206010000-0"
 UNLISTED, IMPOSSIBLE_DATE = "410.84.202204010000-0", "410.84.202213450000-0"
 OTHER_RELEASE, YOUNG = "411.86.202207150124-0", days_ago(main.YOUNG.days - 0.1)
-PIN = {"bootimage": "true"}
 TOO_YOUNG, NO_DATE = "build younger than 30 days", "no date in the build ID"
 
 IMAGE, NAMED = Image(REGION, "m-1", BUILD), Image(REGION, "m-named", BOOTIMAGE)

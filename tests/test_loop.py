@@ -112,23 +112,6 @@ def test_job_with_an_error_goes_to_the_end_and_one_that_was_not_reached_comes_fi
     assert failed(jobs) == jobs[:1]
 
 
-def test_what_was_done_before_there_was_no_hope_stays_done() -> None:
-    jobs, rounds = make_jobs(100), 0
-
-    def work(batch: list[Job]) -> None:
-        nonlocal rounds
-        rounds += 1
-        batch[0].fail(REFUSED)
-        if rounds > 3:
-            raise LOST
-        for job in batch[1:]:
-            accept(job)
-
-    work_off(jobs, work, 10, Patience())
-    assert sum(job.state is State.ACCEPTED for job in jobs) == 27
-    assert len(failed(jobs)) == 73
-
-
 @pytest.mark.parametrize("error", [THROTTLED, LOST, DENIED], ids=["throttled", "lost", "denied"])
 def test_acts_that_all_fail_are_given_up_although_looks_settle_others(clock: Clock, error: OutsideError) -> None:
     """Otherwise the wait would grow with the number of images that are gone already."""
@@ -181,6 +164,18 @@ def test_looks_that_are_always_too_old_are_given_up_after_a_minute(clock: Clock)
     work_off(jobs, lambda _: None, 10, Patience())
     assert failed(jobs) == jobs and "no answer was younger than" in str(jobs[0].error)
     assert 60 <= clock.seconds - began < 66
+
+
+def test_documents_of_which_every_third_hangs_are_given_up_in_minutes_whatever_their_number(clock: Clock) -> None:
+    def fetch(number: int) -> int:
+        if number % 3:
+            return number
+        clock.seconds += 40 / main.WEB_THREADS
+        raise HANGING
+
+    web, began = main.Web(main.Environment("key ID", "secret", "", "", True, True)), clock.seconds
+    answers, failed = main.fetch_all(web, fetch, range(9000), "documents")
+    assert len(answers) + len(failed) == 9000 and clock.seconds - began < 1000
 
 
 @pytest.mark.parametrize("state", [State.KEPT, State.GONE, State.TO_DELETE])

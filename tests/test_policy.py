@@ -8,15 +8,12 @@ import os
 import signal
 
 import pytest
-from faults import Call
+from faults import OPERATIONS, Call
 from harness import PUBLIC_BUILD, REGIONS, Prune
 from services import allows, read_policy
-from world import EcsImage, World
+from world import PIN, EcsImage, World
 
 REGION = REGIONS[0]
-PIN = {"bootimage": "true"}
-ACTIONS = ["DescribeImages", "TagResources", "ModifyImageSharePermission", "DeleteImage"]
-ACTIONS += ["DescribeSnapshots", "DeleteSnapshot"]
 ARN = "acs:ecs:us-east-1:1234567890123456:"
 IMAGE, SNAPSHOT, DISK = (ARN + id for id in ("image/m-1", "snapshot/s-1", "disk/d-1"))
 TAGGED, ASKED = "acs:ResourceTag/bootimage", "acs:RequestTag/bootimage"
@@ -43,7 +40,7 @@ def test_policy_allows_these_calls_and_no_others() -> None:
         assert allows(policy, f"ecs:{action}", resource, tags) == allowed, (action, resource, tags)
 
 
-@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("action", OPERATIONS)
 def test_action_that_the_policy_lacks_is_named_and_a_run_with_it_finishes_the_job(prune: Prune, action: str) -> None:
     policy = copy.deepcopy(read_policy())
     for statement in policy["Statement"]:

@@ -24,7 +24,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from faults import FORBIDDEN, HANGS, NO_IMAGES, NO_SNAPSHOTS, PASSING, WRONG, Answer, Call, Fault, Faults
+from faults import FORBIDDEN, HANGS, NO_IMAGES, NO_SNAPSHOTS, OPERATIONS, PASSING, WRONG, Answer, Call, Fault, Faults
 from harness import MAIN, Started, check_secrets, start
 from sandbox import Sandbox
 from world import KEY_ID, OTHER_KEY_ID, EcsImage, EcsSnapshot, World, build_id, days_ago, ecs_host, image_id, meta_path
@@ -37,8 +37,6 @@ CLOSED_REGION = "ap-south-1"
 WORLD_REGIONS = [*NAMED_REGIONS, NEW_REGION, CLOSED_REGION]
 DIRECTORIES = ["releases/rhcos-4.10", "prod/streams/4.10/builds"]  # the first one is named by rhcos.json
 BOOTIMAGES = ["410.84.202112040202-0", "410.84.202205191234-0", "410.84.202210040010-0"]
-OPERATIONS = ["DescribeImages", "TagResources", "ModifyImageSharePermission", "DeleteImage"]
-OPERATIONS += ["DescribeSnapshots", "DeleteSnapshot"]
 MARK = ("rhcos-aliyun-pruner", "4.10")
 BUILD_ID = re.compile(r"[0-9]+\.[0-9]+\.[0-9]{12}-[0-9]+")
 

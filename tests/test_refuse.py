@@ -211,9 +211,3 @@ def test_file_that_cannot_be_written_is_refused_before_any_call(prune: Prune, op
     name, path = option.split("=")
     assert run.line(str(prune.folder / path), "directory", f"give another {name}")
     assert run.sandbox.tunnels == {}
-
-
-def test_empty_file_name_and_one_file_for_both_are_usage_errors() -> None:
-    for options in (["--filename="], ["--log-to-file="], ["--filename=x", "--log-to-file=./x"], ["--delete"]):
-        with pytest.raises(SystemExit, match=r"^2$"):
-            main.parse_args([*options, "4.10"])

@@ -35,15 +35,13 @@ def test_snapshot_is_marked_and_named_in_the_log_before_its_image_is_deleted(wor
 
 
 KEPT = main.State.KEPT
-NO_MARK, IN_USE = (KEPT, "no longer marked"), (KEPT, "an image that stays is made from it")
+NO_MARK = (KEPT, "no longer marked")
 DECISIONS: dict[str, tuple[bool, bool, dict[str, dict[str, str] | None], tuple[main.State, str]]] = {
     "marked by any run": (False, True, {"s-1": {MARK: "4.10"}}, (main.State.TO_DELETE, "")),
     "behind an image of this run": (True, True, {"s-1": {}}, (main.State.TO_DELETE, "")),
     "marked for another release": (False, True, {"s-1": {MARK: "4.11"}}, NO_MARK),
     "not marked": (False, True, {"s-1": {}}, NO_MARK),
     "pinned": (True, True, {"s-1": {MARK: "4.10", "bootimage": "keep"}}, (KEPT, "pinned by its tag bootimage=keep")),
-    "shared": (False, True, {"s-1": {MARK: "4.10", "acs:ecs:sharedfrom": "1"}}, (KEPT, "shared by another account")),
-    "behind an image that stays": (True, True, {"s-in-use": {MARK: "4.10"}}, IN_USE),
     "shown without tags": (True, True, {"s-1": None}, (KEPT, "shown without tags")),
     "not listed, with that of the witness": (True, True, {}, (main.State.GONE, "")),
     "not listed, without it": (True, False, {}, (KEPT, main.NOT_LISTED)),
@@ -55,8 +53,8 @@ def test_snapshot_is_deleted_only_if_it_is_seen_to_be_marked_or_behind_an_image_
     is_behind: bool, has_witness: bool, seen: dict[str, dict[str, str] | None], decision: tuple[main.State, str]
 ) -> None:
     region = make_region(SimpleNamespace())
-    region.witness_snapshots, region.in_use = ["s-1"] if has_witness else [], {"s-in-use"}
-    job = main.SnapshotJob(REGION, next(iter(seen), "s-1"), main.Image(REGION, "m-1") if is_behind else None)
+    region.witness_snapshots, region.in_use = ["s-1"] if has_witness else [], set()
+    job = main.SnapshotJob(REGION, "s-1", main.Image(REGION, "m-1") if is_behind else None)
     assert region.decide_snapshot(job, seen) == decision
 
 

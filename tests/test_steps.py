@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from harness import BOOTIMAGE, OLD_BOOTIMAGE, PRIVATE_BUILD, PUBLIC_BUILD, REGIONS, Prune
-from world import GITHUB_TOKEN, OLD_STORE_HOST, STATUSES, EcsImage, World, history_world, image_id
+from services import STATUSES
+from world import GITHUB_TOKEN, OLD_STORE_HOST, EcsImage, World, history_world, image_id
 
 REGION = REGIONS[0]
 
@@ -79,8 +80,12 @@ def test_without_a_token_images_of_every_status_are_pruned_and_only_wrong_tags_s
     assert (run.calls("github", "/contents/"), set(run.sandbox.github.tokens)) == ([], {""})
 
 
-def test_a_hundred_images_are_looked_at_in_one_call_and_fifty_tagged(world: World, prune: Prune) -> None:
+def test_a_call_looks_at_a_hundred_images_or_tags_fifty_and_four_are_made_at_once(world: World, prune: Prune) -> None:
     world.add_builds_around(165, [REGION])
-    counts = Counter(call.what for call in prune().calls("ecs") if call.where == REGION)
+    prune.faults.latency["ecs"] = 0.05
+    calls = [call for call in prune().calls("ecs") if call.where == REGION]
+    counts = Counter(call.what for call in calls)
     # For 112 images and two bootimages: the witness, two pages of the account, two looks before, and two after.
     assert (counts["DescribeImages"], counts["TagResources"], counts["DeleteImage"]) == (7, 1 + 2 * 3, 112)
+    times = sorted(call.at for call in calls if call.what == "DeleteImage")
+    assert all(fifth - first > 0.04 for first, fifth in zip(times, times[4:]))

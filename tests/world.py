@@ -34,6 +34,7 @@ OTHER_KEY_ID, OTHER_SECRET = "LTAI5tSomebodyElse", "x7yqSandboxSecretOfSomebodyE
 TEMPORARY_KEY_ID, TEMPORARY_SECRET = "STS.NTRhcosReleaseEngineer", "9wZzSandboxSecretOfATemporaryKey"
 SECURITY_TOKEN = "CAISsandbox+Token/OfATemporaryKey=="
 SECRETS = {KEY_ID: SECRET, OTHER_KEY_ID: OTHER_SECRET, TEMPORARY_KEY_ID: TEMPORARY_SECRET}
+TOKENS = {TEMPORARY_KEY_ID: SECURITY_TOKEN}
 GITHUB_TOKEN = "ghp_sandboxTokenOfRhcosReleaseEngineer"
 
 # The regions and the bootimages of 4.10. The first bootimage is in all regions but ap-southeast-6, which opened later.
@@ -56,7 +57,7 @@ BOOTIMAGES = {
 HISTORY = Path(__file__).parent / "installer_history.json"
 
 FEBRUARY = datetime(2022, 2, 1)
-STATUSES = ("Creating", "Waiting", "Available", "UnAvailable", "CreateFailed", "Deprecated")
+PIN = {"bootimage": "true"}
 
 
 def meta_path(build: str, arch: str = "x86_64", directory: str = DIRECTORY) -> str:
