@@ -57,7 +57,7 @@ import threading
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from enum import Enum
@@ -492,10 +492,10 @@ class Progress:
 
 
 def what_was_deleted() -> str:
-    """The end of a last line: a deletion counts when it is answered."""
+    """The end of a last line, once a deletion was asked for: one counts when it is answered."""
     deleted = [type(job) for job in progress.jobs if job.state in (State.ACCEPTED, State.DELETED)]
     images, snapshots = plural(deleted.count(ImageJob), "image"), plural(deleted.count(SnapshotJob), "snapshot")
-    return f": at least {images} and {snapshots} deleted" if deleted else ""
+    return f": at least {images} and {snapshots} deleted" if any(job.asked for job in progress.jobs) else ""
 
 
 progress = Progress()
@@ -1747,10 +1747,10 @@ def show_status(status: str) -> None:
             sys.stdout.flush()
 
 
-def show_progress(ended: threading.Event) -> None:
+def show_progress(work: Future[int]) -> None:
     """Show the progress until the work is done."""
     logged = time.monotonic()
-    while not ended.wait(0.5):
+    while not wait([work], 0.5).done:
         show_status(str(progress))
         if time.monotonic() - logged >= 30:
             logged = time.monotonic()
@@ -1833,15 +1833,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     for signum in SIGNALS:
         if signal.getsignal(signum) != signal.SIG_IGN:
             signal.signal(signum, end_at_once)
-    ended = threading.Event()
-    display = threading.Thread(target=show_progress, args=[ended], daemon=True)
-    display.start()
-    with ThreadPoolExecutor(1) as pool:
-        status = pool.submit(run_and_log, args).result()
-    ended.set()
-    display.join()
-    log.info("ended with status %d after %s", status, progress.elapsed())
-    return status
+    with ThreadPoolExecutor(2) as pool:
+        work = pool.submit(run_and_log, args)
+        display = pool.submit(show_progress, work)
+        while not display.done():
+            # If the kernel gives a signal to another thread, this one has to wake up for it.
+            wait([display], 0.5)
+    log.info("ended with status %d after %s", work.result(), progress.elapsed())
+    return work.result()
 
 
 if __name__ == "__main__":
