@@ -1626,7 +1626,7 @@ def summarize(regions: Collection[Region], release: Release, record: Record, arg
     regions_of = Counter(build for build, _ in {(job.image.build, job.image.region) for job in kept})
     for build, number in sorted(regions_of.items()):
         yield f"bootimage {build}: {plural(number, 'region')}"
-    named = f"named by the history: {plural(len(release.history.builds), 'build')},"
+    named = f"bootimages: {plural(len({job.image.build for job in bootimages}), 'build')},"
     yield balance(named, "image", ["kept" if job in kept else result_of(job) for job in bootimages])
     kinds = []
     for build in release.builds:
@@ -1645,7 +1645,7 @@ def summarize(regions: Collection[Region], release: Release, record: Record, arg
     left = sum(len(job.snapshots) for job in others if job.state is success)
     if left and not args.delete_snapshots:
         would = "that a run would leave" if args.dry_run else "that this run marked and left"
-        yield f"snapshots {would}, still billed (--delete-snapshots deletes them): {left:,}"
+        yield f"snapshots {would}, still billed (--delete-snapshots deletes them, and earlier ones): {left:,}"
 
 
 def result_of(job: Job) -> str:

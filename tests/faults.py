@@ -135,6 +135,6 @@ OUTAGES = {
     "deletion unavailable": Fault("DeleteImage", UNAVAILABLE, OUTAGE_REGION),
     "deletion throttled": Fault("DeleteImage", THROTTLED, OUTAGE_REGION),
     "deletion denied": Fault("DeleteImage", FORBIDDEN, OUTAGE_REGION),
-    "image in use": Fault("DeleteImage", ecs_error(403, "ImageUsingByInstance"), id=IN_USE),
+    "image in use": Fault("DeleteImage", ecs_error(403, "ImageUsingByInstance", "An instance uses it."), id=IN_USE),
     "GitHub's limit": Fault(API_HOST, SPENT),
 }

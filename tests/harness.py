@@ -20,7 +20,6 @@ from sandbox import Sandbox
 from world import GITHUB_TOKEN, SECRETS, SECURITY_TOKEN, EcsImage, World, ecs_host
 
 import main
-from main import CLOSED_REGIONS
 
 MAIN = Path(__file__).parent.parent / "main.py"
 PROMISED = {"bootimage", "pinned", "young build", "another account's", "another release's", "undated build"}
@@ -237,7 +236,7 @@ def check_promises(sandbox: Sandbox) -> None:
     for snapshot in sandbox.world.snapshots.values():
         image_of = sandbox.world.images.get(snapshot.image_id)
         assert snapshot.deleted_at is None or image_of is None or image_of.deleted_at is not None, snapshot
-    assert not set(map(ecs_host, CLOSED_REGIONS)) & sandbox.tunnels.keys()
+    assert not set(map(ecs_host, main.CLOSED_REGIONS)) & sandbox.tunnels.keys()
 
 
 def check_image(image: EcsImage) -> None:

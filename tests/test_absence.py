@@ -14,7 +14,6 @@ from sandbox import Sandbox
 from world import EcsImage, World, days_ago, image_id, meta_path, rhcos_json
 
 import main
-from main import Image
 
 REGION, OTHER_REGION = REGIONS
 OTHER_RELEASE = "411.86.202207150124-0"
@@ -86,7 +85,7 @@ def test_witness_is_an_image_of_the_account_that_was_asked_for() -> None:
     shown = {"m-unasked": make_seen(), "m-foreign": foreign, "m-named": make_seen()}
     for ids, witness in ((["m-gone", "m-foreign", "m-named"], ["m-named"]), (["m-gone", "m-foreign"], [])):
         region = make_region(SimpleNamespace(list_images=lambda **_: shown), witness=[])
-        region.look_first(region.release.history._replace(images={id: Image(REGION, id) for id in ids}))
+        region.look_first(region.release.history._replace(images={id: main.Image(REGION, id) for id in ids}))
         assert region.witness == witness
     region = make_region(SimpleNamespace(list_images=lambda *_, **__: {"m-foreign": foreign}), witness=[])
     region.list_own()

@@ -12,7 +12,6 @@ from harness import BOOTIMAGE, PRIVATE_BUILD, REGIONS, Prune, Run, make_region, 
 from world import BUILDS_URL, World, ecs_host, image_id, meta_path
 
 import main
-from main import Image, State
 
 REGION = REGIONS[0]
 IN_USE, TOO_MANY_TAGS = ecs_error(403, "ImageUsingByInstance"), ecs_error(403, "QuotaExceed.Tags")
@@ -71,10 +70,10 @@ def test_failure_is_one_line_with_its_reason_and_costs_few_calls_and_no_other_im
 
 
 def test_exception_that_nothing_expects_fails_its_region_only(caplog: pytest.LogCaptureFixture) -> None:
-    listed = {Image(REGION, "m-1"): True, Image(REGION, "m-named"): True}
+    listed = {main.Image(REGION, id): True for id in ("m-1", "m-named")}
     region = make_region(SimpleNamespace(list_images={}.popitem), witness=[])
     problems = region.prune(make_release(listed=listed))
-    assert [(job.image.id, job.state) for job in region.images] == [("m-1", State.FAILED), ("m-named", State.FAILED)]
+    assert {job.image.id: job.state for job in region.images} == dict.fromkeys(("m-1", "m-named"), main.State.FAILED)
     assert len(problems) == 1
     assert "us-east-1: 2 images (m-1, m-named): unexpected TypeError" in problems[0]
     assert "please report it" in caplog.text

@@ -148,7 +148,7 @@ def test_snapshot_not_yet_free_is_tried_again(world: World, prune: Prune, lag: f
 def test_run_without_the_option_lists_no_snapshots_and_says_how_many_it_left(prune: Prune) -> None:
     assert prune("--dry-run", "4.10").line("snapshots that a run would leave, still billed", ": 4")
     run = prune()
-    assert run.line("snapshots that this run marked and left, still billed (--delete-snapshots deletes them): 4")
+    assert run.line("snapshots that this run marked and left, still billed (--delete-snapshots deletes them", "): 4")
     assert run.calls("ecs", "DescribeSnapshots") == []
     assert "snapshots" not in prune().output
     assert "still billed" not in prune("--dry-run", *SWEEP).output
