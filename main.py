@@ -376,7 +376,8 @@ def call_each(act: Callable[[AnyJob], None], jobs: Iterable[AnyJob], threads: in
     failures, ended = list[bool](), threading.Event()
 
     def attempt(job: AnyJob) -> None:
-        if ended.is_set() or ending.is_set():
+        # A newer look may have settled it while it waited for a thread.
+        if ended.is_set() or ending.is_set() or job.state is not State.OPEN:
             return
         try:
             act(job)
@@ -393,7 +394,7 @@ def call_each(act: Callable[[AnyJob], None], jobs: Iterable[AnyJob], threads: in
         call.result()
 
 
-MOST_DENIED = 3  # rounds in a row
+MOST_REFUSED = {DeniedError: 3, OutsideError: 9}  # rounds in a row
 MOST_LOST = (3, 60)  # rounds in a row, and seconds
 MOST_THROTTLED = 900  # seconds
 MOST_HUNG = 300  # seconds
@@ -407,7 +408,8 @@ class Patience:
 
     - lost: rounds without progress in which a call was lost; no hope after three of them in a row and a minute;
     - throttled: the time since the first throttled call without progress; no hope after a quarter of an hour;
-    - denied: rounds without progress in which a call was denied; no hope after three of them in a row;
+    - refused: rounds without progress in which a call was denied, or one for a whole batch was refused; no hope after
+      three or nine of them in a row;
     - hanging: the time of all rounds in which a call hung while others were answered; no hope after five minutes and
       half of the time of all rounds. It is never reset.
     """
@@ -432,8 +434,8 @@ class Patience:
         lasted = {kind: now - self.since.get(kind, now) for kind in kinds}
         is_lost = self.rounds[LostError] >= MOST_LOST[0] and lasted.get(LostError, 0.0) >= MOST_LOST[1]
         is_spent = lasted.get(ThrottledError, 0.0) >= MOST_THROTTLED
-        is_denied = DeniedError in kinds and self.rounds[DeniedError] >= MOST_DENIED
-        if is_lost or is_spent or is_denied or (hangs and self.hung >= max(MOST_HUNG, self.worked / 2)):
+        is_refused = any(self.rounds[kind] >= MOST_REFUSED.get(kind, sys.maxsize) for kind in kinds)
+        if is_lost or is_spent or is_refused or (hangs and self.hung >= max(MOST_HUNG, self.worked / 2)):
             return False
         if ThrottledError in kinds:
             progress.throttled_until = time.time() + pause
@@ -1543,15 +1545,17 @@ def update_file(path: str, new_content: Callable[[bytes], bytes]) -> None:
 
 
 def lock_folder(folder: int) -> None:
-    """Keep other runs from replacing files in a folder, if it can be locked within two seconds.
+    """Keep other runs from replacing files in a folder, if it can be locked within ten seconds.
 
-    Not every file system can lock a folder, and `flock FOLDER main.py` has locked it already.
+    Another run may write a large record. Not every file system can lock a folder, and `flock FOLDER main.py` has locked
+    it already.
     """
-    for _ in range(20):
-        with contextlib.suppress(OSError):
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        time.sleep(0.1)
+    with contextlib.suppress(OSError):
+        for _ in range(100):
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            time.sleep(0.1)
 
 
 # The run as a whole
@@ -1642,10 +1646,10 @@ def summarize(regions: Collection[Region], release: Release, record: Record, arg
     if args.delete_snapshots:
         snapshots = [result_of(job) for region in regions for job in region.snapshots]
         yield balance("snapshots found:", "snapshot", snapshots)
-    left = sum(len(job.snapshots) for job in others if job.state is success)
+    left = {id for job in others if job.state is success for id in job.snapshots}
     if left and not args.delete_snapshots:
         would = "that a run would leave" if args.dry_run else "that this run marked and left"
-        yield f"snapshots {would}, still billed (--delete-snapshots deletes them, and earlier ones): {left:,}"
+        yield f"snapshots {would}, still billed (--delete-snapshots deletes them, and earlier ones): {len(left):,}"
 
 
 def result_of(job: Job) -> str:
@@ -1663,8 +1667,8 @@ def balance(title: str, noun: str, terms: Iterable[str]) -> str:
 def format_table(images: Iterable[ImageJob], columns: Sequence[State]) -> Iterator[str]:
     """A row for each region, and the total."""
     counts: dict[str, Counter[State]] = defaultdict(Counter)
-    for job in images:
-        counts[job.image.region][job.state] += 1
+    for job in images:  # One that is named for a bootimage is tagged, and kept.
+        counts[job.image.region][State.KEPT if job.reason == BOOTIMAGE else job.state] += 1
     total: Counter[State] = sum(counts.values(), Counter())
     yield f"{'region':15}" + "".join(f"{column.value:>{len(column.value) + 2}}" for column in columns)
     for row, of_row in [*sorted(counts.items()), ("total", total)]:

@@ -92,9 +92,10 @@ class Run:
         """Whether each image on record is deleted."""
         return {entry["image"]: entry["deleted"] for entries in self.record.values() for entry in entries}
 
-    def calls(self, service: str, what: str = "") -> list[Call]:
-        """The requests to a service, those whose path or operation contains `what`."""
-        return [call for call in self.sandbox.calls if call.service == service and what in call.what]
+    def calls(self, service: str, what: str = "", where: str = "") -> list[Call]:
+        """The requests to a service whose path or operation contains `what`, and whose host or region `where`."""
+        calls = [call for call in self.sandbox.calls if call.service == service]
+        return [call for call in calls if what in call.what and where in call.where]
 
     def line(self, *words: str) -> str:
         """The one line of output that contains all these words."""

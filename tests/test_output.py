@@ -71,6 +71,8 @@ def test_figures_of_the_summary_add_up(world: World, prune: Prune) -> None:
         world.metas[meta_path(BOOTIMAGE)]["aliyun"].append({"name": REGIONS[0], "id": id})
     world.add_build("410.84.202206100000-0", REGIONS[:1], name="my-server")
     world.add_build("410.84.202206110000-0", ["ap-south-1"])
+    world.add_image(EcsImage("m-copy", REGIONS[1], BOOTIMAGE, "bootimage"))  # It is named for a bootimage.
+    world.metas[meta_path(PRIVATE_BUILD)]["aliyun"].append({"name": REGIONS[1], "id": "m-copy"})
     deleted = {"region": REGIONS[0], "image": "m-gone", "deleted": True}
     prune.write_record({"410.84.202201010000-0": [deleted], "411.86.202201010000-0": [deleted]})
     untagged = image_id(BOOTIMAGE, REGIONS[1])
@@ -79,12 +81,12 @@ def test_figures_of_the_summary_add_up(world: World, prune: Prune) -> None:
     run = prune()
     assert run.status == 1
     table = re.findall(rf"({'|'.join(REGIONS)}|total) +(\d+) +(\d+) +(\d+) +(\d+)\n", run.output)
-    assert sorted(table) == [("cn-hangzhou", *"2110"), ("total", *"3331"), ("us-east-1", *"1121")]
+    assert sorted(table) == [("cn-hangzhou", *"2120"), ("total", *"3341"), ("us-east-1", *"1121")]
     assert run.line("bootimages: 3 builds, 9 images = 6 kept + 2 missing + 1 in a closed region")
     assert run.line(f"bootimage {BOOTIMAGE}: 2 regions")
     assert run.line("listed by the store: 10 builds = 7 read + 3 bootimage")
     assert run.line("ap-south-1 is closed since 2024-07-15, with 2 images")  # One is a bootimage.
-    found = "11 images = 3 deleted + 2 no longer listed + 2 pinned by its tag bootimage=true + 1 failed"
+    found = "12 images = 3 deleted + 2 no longer listed + 2 pinned by its tag bootimage=true + 1 bootimage + 1 failed"
     kept = "+ 1 in a closed region + 1 its name has no ID of a build that a builds.json lists"
     assert run.line(f"other images: {found} + 1 gone by the record of earlier runs {kept}")
     assert run.line("snapshots that this run marked and left, still billed", ": 3")

@@ -83,7 +83,7 @@ def test_without_a_token_images_of_every_status_are_pruned_and_only_wrong_tags_s
 def test_a_call_looks_at_a_hundred_images_or_tags_fifty_and_four_are_made_at_once(world: World, prune: Prune) -> None:
     world.add_builds_around(165, [REGION])
     prune.faults.latency["ecs"] = 0.05
-    calls = [call for call in prune().calls("ecs") if call.where == REGION]
+    calls = prune().calls("ecs", where=REGION)
     counts = Counter(call.what for call in calls)
     # For 112 images and two bootimages: the witness, two pages of the account, two looks before, and two after.
     assert (counts["DescribeImages"], counts["TagResources"], counts["DeleteImage"]) == (7, 1 + 2 * 3, 112)
