@@ -408,8 +408,8 @@ class Patience:
 
     - lost: rounds without progress in which a call was lost; no hope after three of them in a row and a minute;
     - throttled: the time since the first throttled call without progress; no hope after a quarter of an hour;
-    - refused: rounds without progress in which a call was denied, or one for a whole batch was refused; no hope after
-      three or nine of them in a row;
+    - refused: rounds in a row without progress; no hope after three in which a call was denied, or nine in which one
+      for a whole batch was refused with another code;
     - hanging: the time of all rounds in which a call hung while others were answered; no hope after five minutes and
       half of the time of all rounds. It is never reset.
     """
