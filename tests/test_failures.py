@@ -110,7 +110,7 @@ def test_bootimage_that_cannot_be_seen_or_tagged_gives_up_no_other(world: World,
 @pytest.mark.parametrize(("what", "kind"), [("Tag", "image"), ("Tag", "snapshot"), ("DeleteImage", "image")])
 def test_denied_calls_for_some_images_hold_up_no_other(world: World, prune: Prune, what: str, kind: str) -> None:
     """They are private, as after an earlier run that made them so; the others are public."""
-    world.add_builds_around(400, [REGION], empty=1000)
+    world.add_builds_around(200, [REGION], empty=1000)
     bad = [image for image in world.listed("to be pruned") if image.region == REGION][::15]
     for image in world.listed("to be pruned"):
         image.public = image not in bad

@@ -35,9 +35,8 @@ def is_deleting(sandbox: Sandbox) -> bool:
 
 def is_confirming(sandbox: Sandbox) -> bool:
     """Whether all is deleted, and each region was looked at since."""
-    last = max((call.at for call in sandbox.calls if call.what == "DeleteImage"), default=0.0)
-    looked_at = {call.where for call in sandbox.calls if call.what == "DescribeImages" and call.at > last}
-    return not sandbox.world.listed("to be pruned") and looked_at == {*REGIONS}
+    last = {call.where: call.what for call in sandbox.calls}
+    return not sandbox.world.listed("to be pruned") and {last[region] for region in REGIONS} == {"DescribeImages"}
 
 
 def is_waiting_for(what: str) -> Callable[[Sandbox], bool]:
