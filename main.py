@@ -1142,9 +1142,7 @@ class Region:
         self.release = release
         self.listed = {image: is_due for image, is_due in release.listed.items() if image.region == self.name}
         self.images = [ImageJob(image) for image, is_due in self.listed.items() if is_due]
-        if date := CLOSED_REGIONS.get(self.name):
-            if self.images:
-                log.info("%s is closed since %s, with %s", self.name, date, plural(len(self.images), "image"))
+        if self.name in CLOSED_REGIONS:
             for job in self.images:
                 job.settle(State.GONE, IN_CLOSED_REGION)
             return []
@@ -1593,7 +1591,7 @@ def run(args: argparse.Namespace) -> int:
 def check_account(environment: Environment, history: History, args: argparse.Namespace) -> dict[str, Region]:
     """Look at the bootimages of each region; refuse if none of them is the account's own, and say what was answered."""
     named = {image.region for image in history.images.values()} - CLOSED_REGIONS.keys()
-    regions = {name: Region(name, environment, args) for name in named}
+    regions = {name: Region(name, environment, args) for name in sorted(named)}
     if not regions:
         raise Refusal("all regions in which rhcos.json names images are closed: nothing of this release is left")
     progress.what, progress.jobs = "regions checked", [region.first_look for region in regions.values()]
@@ -1614,7 +1612,7 @@ def prune_regions(
 
     Returns a line for each problem.
     """
-    for name in {image.region for image in release.listed} - regions.keys():
+    for name in sorted({image.region for image in release.listed} - regions.keys()):
         regions[name] = Region(name, environment, args)
     progress.what, progress.jobs = "images and snapshots done" if args.delete_snapshots else "images done", []
     with ThreadPoolExecutor(len(regions)) as pool:
@@ -1638,6 +1636,9 @@ def summarize(regions: Collection[Region], release: Release, record: Record, arg
         kinds.append(reason_to_skip(build, release.history) or found)
     yield balance("listed by the store:", "build", kinds)
     others = [job for job in images if job.image.id not in release.bootimages]
+    closed = Counter(job.image.region for job in images if job.reason == IN_CLOSED_REGION)
+    for name, number in sorted(closed.items()):
+        yield f"{name} is closed since {CLOSED_REGIONS[name]}, with {plural(number, 'image')}"
     success = State.TO_DELETE if args.dry_run else State.DELETED
     yield from format_table(others, [success, State.GONE, State.KEPT, State.FAILED])
     gone = release.listed.keys() - {job.image for job in images}

@@ -136,14 +136,13 @@ Step = tuple[bool, Sequence[OutsideError], float]  # whether anything was accept
 lost, throttled, denied = (False, [LOST], 20.0), (False, [THROTTLED], 43.0), (False, [DENIED], 9.0)
 answered, late, hung = (True, [LOST], 0.0), (True, [HANGING] * 4, 40.0), (False, [HANGING], 40.0)
 busy: Step = (True, [], 400.0)
-refused: Step = (False, [REFUSED], 1.0)
 GIVEN_UP: dict[str, list[Step]] = {
     "three rounds and a minute without an answer": [lost] * 3,
     "a quarter of an hour of throttling": [throttled] * 16,
     "lost rounds and throttled ones are counted apart": [*[throttled] * 14, lost, throttled],
     "an answer starts both anew": [*[throttled] * 14, *[lost] * 2, answered, *[throttled] * 14, *[lost] * 3],
     "three rounds in which a call was denied": [denied] * 3,
-    "nine rounds in which all was refused": [refused] * 9,
+    "nine rounds in which all was refused": [(False, [REFUSED], 1.0)] * 9,
     "a denial is no lost answer": [lost, lost, denied, lost],
     "an answer starts the denials anew": [*[denied] * 2, answered, *[denied] * 3],
     "calls side by side hang for five minutes": [late] * 8,

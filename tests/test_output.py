@@ -42,8 +42,10 @@ def test_terminal_gets_a_status_line_that_fits_and_is_cleared_and_no_image(prune
 def test_dry_run_names_each_change_and_changes_nothing(world: World, prune: Prune) -> None:
     path, images = prune.write_record(record := '{"410.84.202001010000-0":   [ ]}'), list(world.images.values())
     pinned = world.add_build("410.84.202206070000-0", REGIONS[:1], "pinned", tags={"bootimage": "true"})[0]
+    world.add_build("410.84.202206110000-0", ["ap-south-1", "ap-southeast-2"])
     run = prune("--delete-snapshots", "--dry-run", "4.10")
     assert (run.status, path.read_text()) == (0, record)
+    assert prune("--delete-snapshots", "--dry-run", "4.10").output.splitlines()[:-1] == run.output.splitlines()[:-1]
     assert run.line(pinned.id).endswith("is kept: pinned by its tag bootimage=true")
     for image in images:
         line = run.line(image.id, "would delete" if image.kind != "bootimage" else "would tag bootimage=true")
