@@ -39,18 +39,7 @@ import trustme
 from aiohttp import web
 from faults import ACCIDENTS, HANGS, LOST, OUTAGE_REGION, OUTAGES, REQUEST_ID, Answer, Call, Faults
 from services import EcsService, GitHubService, StoreService, ids_in
-from world import (
-    API_HOST,
-    GITHUB_TOKEN,
-    KEY_ID,
-    SECRET,
-    SERVICES,
-    STORE_ROOT,
-    World,
-    default_world,
-    ecs_host,
-    history_world,
-)
+from world import API_HOST, CREDENTIALS, SERVICES, STORE_ROOT, World, default_world, ecs_host, history_world
 
 from main import CLOSED_REGIONS
 
@@ -112,9 +101,7 @@ class Sandbox:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), self.proxy),
             **dict.fromkeys(("REQUESTS_CA_BUNDLE", "ALIBABA_CLOUD_CA_BUNDLE", "CURL_CA_BUNDLE"), self.ca_file),
-            "ALIYUN_ACCESS_KEY_ID": KEY_ID,
-            "ALIYUN_ACCESS_KEY_SECRET": SECRET,
-            "GITHUB_TOKEN": GITHUB_TOKEN,
+            **CREDENTIALS,
         }
 
     # The proxy

@@ -23,7 +23,8 @@ def test_calls_that_are_throttled_or_lost_come_again_in_the_next_minute_or_at_on
 
 
 GIVEN_UP = {
-    "throttled": (Fault("TagResources", THROTTLED, REGION), 150, "Throttling.User"),
+    "throttled": (Fault("DeleteImage", THROTTLED, REGION), 150, "Throttling.User"),
+    "throttled before any deletion": (Fault("TagResources", THROTTLED, REGION), 150, "Throttling.User"),
     "every third hangs": (Fault("DeleteImage", HANGS, REGION, calls=range(3, 9999, 3)), 250, "timed out"),
 }
 

@@ -36,6 +36,7 @@ SECURITY_TOKEN = "CAISsandbox+Token/OfATemporaryKey=="
 SECRETS = {KEY_ID: SECRET, OTHER_KEY_ID: OTHER_SECRET, TEMPORARY_KEY_ID: TEMPORARY_SECRET}
 TOKENS = {TEMPORARY_KEY_ID: SECURITY_TOKEN}
 GITHUB_TOKEN = "ghp_sandboxTokenOfRhcosReleaseEngineer"
+CREDENTIALS = {"ALIYUN_ACCESS_KEY_ID": KEY_ID, "ALIYUN_ACCESS_KEY_SECRET": SECRET, "GITHUB_TOKEN": GITHUB_TOKEN}
 
 # The regions and the bootimages of 4.10. The first bootimage is in all regions but ap-southeast-6, which opened later.
 NAMES = (
