@@ -1635,10 +1635,10 @@ def summarize(regions: Collection[Region], release: Release, record: Record, arg
         found = "on record" if build in record else "read" if build in release.read else "not read"
         kinds.append(reason_to_skip(build, release.history) or found)
     yield balance("listed by the store:", "build", kinds)
-    others = [job for job in images if job.image.id not in release.bootimages]
     closed = Counter(job.image.region for job in images if job.reason == IN_CLOSED_REGION)
     for name, number in sorted(closed.items()):
         yield f"{name} is closed since {CLOSED_REGIONS[name]}, with {plural(number, 'image')}"
+    others = [job for job in images if job.image.id not in release.bootimages]
     success = State.TO_DELETE if args.dry_run else State.DELETED
     yield from format_table(others, [success, State.GONE, State.KEPT, State.FAILED])
     gone = release.listed.keys() - {job.image for job in images}
@@ -1840,10 +1840,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             signal.signal(signum, end_at_once)
     with ThreadPoolExecutor(2) as pool:
         work = pool.submit(run_and_log, args)
-        display = pool.submit(show_progress, work)
-        while not display.done():
-            # If the kernel gives a signal to another thread, this one has to wake up for it.
-            wait([display], 0.5)
+        pool.submit(show_progress, work)
+        while wait([work], 0.5).not_done:
+            pass  # If the kernel gives a signal to another thread, this one has to wake up for it.
     log.info("ended with status %d after %s", work.result(), progress.elapsed())
     return work.result()
 
